@@ -1,0 +1,22 @@
+"""Models as graphs of named nodes; the only code that runs networks."""
+
+from netpaths.graph.family import FAMILIES, Family, register_family, supported
+from netpaths.graph.field import Field, adaptive_table, pair, spatial, window_table
+from netpaths.graph.graph import Graph, Trace, ranked_classes
+from netpaths.graph.node import Node
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Field",
+    "Graph",
+    "Node",
+    "Trace",
+    "adaptive_table",
+    "pair",
+    "ranked_classes",
+    "register_family",
+    "spatial",
+    "supported",
+    "window_table",
+]

@@ -1,0 +1,201 @@
+"""A model as named nodes, and the only code that runs networks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import fx, nn
+
+from netpaths.errors import BadInput, UnknownNode
+from netpaths.graph.folding import fold_batch_norms
+from netpaths.graph.node import Node
+from netpaths.graph.tracing import bind_nodes, check_weights, copy_model, record_values, trace_module
+
+Edit = Callable[[list[torch.Tensor], torch.Tensor], torch.Tensor]
+"""Replaces a node's output, given the values of its inputs and the output."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What a run recorded: logits (batch, classes) and, by node name, values (batch, *shape)."""
+
+    logits: torch.Tensor
+    values: Mapping[str, torch.Tensor]
+
+    def __getitem__(self, node: str) -> torch.Tensor:
+        if node not in self.values:
+            raise UnknownNode(node, self.values, "nodes this run recorded")
+        return self.values[node]
+
+    @property
+    def predicted(self) -> torch.Tensor:
+        """The class with the largest logit, the first of equal ones: (batch,) int64."""
+        return ranked_classes(self.logits)[:, 0]
+
+
+def ranked_classes(logits: torch.Tensor) -> torch.Tensor:
+    """Classes by falling logit, lowest index first among equal ones: (batch, classes) int64."""
+    return logits.sort(dim=1, descending=True, stable=True).indices
+
+
+class Graph:
+    """A model seen as named nodes, traced once with an example that gives the shapes."""
+
+    def __init__(self, model: nn.Module, example: torch.Tensor, fold: bool = True) -> None:
+        """Trace ``model``, which is only read and never changed.
+
+        example: one batch (batch, *input shape), for shapes alone. fold: fold batch norms into the layer before.
+        Raises BadWeights for NaN or infinite weights, BadInput when the model fails on the example, and
+        UnsupportedOperation listing every operation without a rule.
+        """
+        check_weights(model)
+        example = _pair_of_images(example)
+        self.module = trace_module(copy_model(model))
+        self.folded: Mapping[str, str] = fold_batch_norms(self.module) if fold else {}
+        values = record_values(self.module, example)
+        self.nodes: Mapping[str, Node] = bind_nodes(self.module, values)
+        self.input = next(iter(self.nodes))
+        self.input_shape = self.nodes[self.input].shape
+        self.dtype = example.dtype
+        self.output = self._find_output()
+        self.classes = self.nodes[self.output].shape[0]
+
+    def _find_output(self) -> str:
+        result = next(node for node in self.module.graph.nodes if node.op == "output").args[0]
+        if not isinstance(result, fx.Node) or result.name not in self.nodes:
+            raise BadInput("the model must return one tensor of logits (batch, classes); wrap it to pick one")
+        if len(self.nodes[result.name].shape) != 1:
+            shape = ("batch", *self.nodes[result.name].shape)
+            raise BadInput(f"the model must return logits (batch, classes), it returns {shape}")
+        return result.name
+
+    def __repr__(self) -> str:
+        return f"Graph({len(self.nodes)} nodes, {len(self.layers)} layers, input {self.input_shape}, {self.classes} classes)"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the linear and convolution layers, from input to output."""
+        return tuple(name for name, node in self.nodes.items() if node.layer)
+
+    def node(self, name: str) -> Node:
+        """The node of this name; raises UnknownNode naming the nearest."""
+        if name in self.nodes:
+            return self.nodes[name]
+        hint = f"{name} was folded into {self.folded[name]}" if name in self.folded else ""
+        raise UnknownNode(name, self.nodes, hint)
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[str, ...]]:
+        """For every node the nodes that read it."""
+        found: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for name, node in self.nodes.items():
+            for source in node.inputs:
+                found[source].append(name)
+        return {name: tuple(users) for name, users in found.items()}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 over the operations, their wiring and every weight."""
+        digest = hashlib.sha256()
+        for node in self.module.graph.nodes:
+            digest.update(f"{node.name}|{node.op}|{node.all_input_nodes}|{self._shape_of(node.name)}".encode())
+        tensors = [*self.module.named_parameters(), *self.module.named_buffers()]
+        for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
+            digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def _shape_of(self, name: str) -> tuple[int, ...]:
+        return self.nodes[name].shape if name in self.nodes else ()
+
+    def check(self, x: torch.Tensor) -> None:
+        """Raise BadInput unless ``x`` is a finite batch (batch, *input shape) of the model's type."""
+        expected = ("batch", *self.input_shape)
+        if not isinstance(x, torch.Tensor) or tuple(x.shape[1:]) != self.input_shape:
+            shape = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+            raise BadInput(f"images have shape {shape}, this model takes {expected}")
+        if x.dtype != self.dtype:
+            raise BadInput(f"images are {x.dtype}, this model takes {self.dtype}")
+        bad = ~torch.isfinite(x).flatten(1).all(1)
+        if bool(bad.any()):
+            index = int(bad.nonzero()[0])
+            raise BadInput(f"image {index} of the batch holds NaN or infinite pixels")
+
+    def run(
+        self,
+        x: torch.Tensor,
+        gates: Mapping[str, torch.Tensor] | None = None,
+        record: Iterable[str] | Literal["all"] = (),
+        edits: Mapping[str, Edit] | None = None,
+    ) -> Trace:
+        """Run the network on ``x`` (batch, *input shape).
+
+        gates: factors for node outputs, broadcast against (batch, *shape); (channels,) and (batch, channels) gate
+        channels. record: names of nodes whose values to keep, or "all". edits: functions replacing a node's
+        output. Gradients flow where the caller enables them. Raises BadInput and UnknownNode.
+        """
+        self.check(x)
+        gates, edits = gates or {}, edits or {}
+        keep = set(self.nodes) if record == "all" else set(record)
+        for name in [*gates, *edits, *keep]:
+            self.node(name)
+        runner = _Runner(self, gates, edits, keep)
+        logits = runner.run(x)
+        return Trace(logits, runner.values)
+
+    def operations(self) -> list[dict[str, Any]]:
+        """One row per node: name, operation, family, output shape and number of weights."""
+        return [
+            {
+                "node": node.name,
+                "operation": node.operation,
+                "family": node.family.name if node.family else "input",
+                "shape": node.shape,
+                "weights": node.weight.numel() if node.layer else 0,
+            }
+            for node in self.nodes.values()
+        ]
+
+
+class _Runner(fx.Interpreter):
+    def __init__(
+        self, graph: Graph, gates: Mapping[str, torch.Tensor], edits: Mapping[str, Edit], keep: set[str]
+    ) -> None:
+        super().__init__(graph.module)
+        self.nodes, self.gates, self.edits, self.keep = graph.nodes, gates, edits, keep
+        self.values: dict[str, torch.Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n.name in self.edits:
+            inputs = [self.env[source] for source in n.all_input_nodes if source.name in self.nodes]
+            value = self.edits[n.name](inputs, value)
+        if n.name in self.gates:
+            value = value * _broadcast(n.name, self.gates[n.name], value)
+        if n.name in self.keep:
+            self.values[n.name] = value
+        return value
+
+
+def _broadcast(name: str, gate: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """A channel gate (channels,) or (batch, channels) with axes of one behind it; a full gate as it is."""
+    channels = value.shape[1]
+    if gate.dim() < value.dim() and gate.shape in ((channels,), (value.shape[0], channels)):
+        return gate.reshape(*gate.shape, *(1 for _ in value.shape[2:]))
+    try:
+        torch.broadcast_shapes(gate.shape, value.shape)
+    except RuntimeError as error:
+        raise BadInput(f"the gate of {name} has shape {tuple(gate.shape)}, its output {tuple(value.shape)}") from error
+    return gate
+
+
+def _pair_of_images(example: torch.Tensor) -> torch.Tensor:
+    """The example's first image twice: two images show whether an operation keeps the batch apart."""
+    if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.shape[0] < 1:
+        raise BadInput("the example must be one batch (batch, *input shape)")
+    return example[:1].repeat(2, *(1 for _ in example.shape[1:]))

@@ -1,0 +1,283 @@
+"""From a model to a list of nodes: copy, trace, make out of place, bind every call to a family.
+
+The user's model is only read: the copy shares its parameters and buffers, drops its hooks and runs in evaluation mode.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from netpaths.errors import BadInput, BadWeights, NetpathsError, UnsupportedOperation
+from netpaths.graph.family import FAMILIES, find_family
+from netpaths.graph.node import Node
+
+OUT_OF_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+    torch.relu_: torch.relu,
+    nn.functional.relu_: nn.functional.relu,
+    nn.functional.leaky_relu_: nn.functional.leaky_relu,
+    nn.functional.hardtanh_: nn.functional.hardtanh,
+    nn.functional.elu_: nn.functional.elu,
+}
+"""In-place functions and their counterparts: recorded activations must survive the next operation."""
+
+
+class _Tracer(fx.Tracer):
+    """Stops at torch.nn modules and at module classes a rule was registered for."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        registered = any(type(m) in family.modules for family in FAMILIES.values())
+        return registered or super().is_leaf_module(m, module_qualified_name)
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raise BadWeights naming the first parameter or buffer with NaN or infinite values."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise BadWeights(f"the model's {name!r} holds NaN or infinite values; load sound weights first")
+
+
+def copy_model(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode without hooks whose parameters and buffers are the original's own tensors."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for store in (module._parameters, module._buffers, vars(module)):
+            memo.update({id(value): value for value in store.values() if isinstance(value, torch.Tensor)})
+    twin = copy.deepcopy(model, memo)
+    for module in twin.modules():
+        for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+            getattr(module, hooks).clear()
+        if getattr(module, "inplace", False) is True:
+            module.inplace = False  # type: ignore[assignment]
+    return twin.eval()
+
+
+def trace_module(model: nn.Module) -> fx.GraphModule:
+    """The model as an fx graph without in-place operations, assertions or dead code.
+
+    Raises UnsupportedOperation when the model's control flow depends on its input's values.
+    """
+    try:
+        graph = _Tracer().trace(model)
+    except NetpathsError:
+        raise
+    except Exception as error:
+        line = str(error).strip().splitlines()
+        raise UnsupportedOperation(
+            f"{type(model).__name__} cannot be traced: {line[0] if line else type(error).__name__}; "
+            "its forward must not branch on the values of its input"
+        ) from error
+    for node in list(graph.nodes):
+        if node.op == "call_function" and getattr(node.target, "__name__", "") == "_assert":
+            graph.erase_node(node)
+        elif node.op in ("call_function", "call_method"):
+            _make_out_of_place(node)
+    module = fx.GraphModule(model, graph)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def _make_out_of_place(node: fx.Node) -> None:
+    if node.op == "call_method":
+        name = str(node.target)
+        if name.endswith("_") and not name.endswith("__"):
+            node.target = name[:-1]
+        return
+    if callable(node.target):
+        node.target = OUT_OF_PLACE.get(node.target, node.target)
+    if node.kwargs.get("inplace"):
+        node.kwargs = {**node.kwargs, "inplace": False}
+    operands = [argument for argument in node.args if argument is True]
+    if operands and _has_inplace(node):
+        node.args = tuple(_strip_inplace(node))
+
+
+def _has_inplace(node: fx.Node) -> bool:
+    found = find_family(node.target)  # type: ignore[arg-type]
+    return found is not None and "inplace" in found[1]
+
+
+def _strip_inplace(node: fx.Node) -> Iterable[Any]:
+    found = find_family(node.target)  # type: ignore[arg-type]
+    names = [token.partition("=")[0] for token in found[1].split()] if found else []
+    return (False if name == "inplace" else value for name, value in zip(names, node.args))
+
+
+def record_values(module: fx.GraphModule, example: torch.Tensor) -> dict[str, Any]:
+    """Every node's value on ``example``, by name."""
+    values: dict[str, Any] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            values[n.name] = super().run_node(n)
+            return values[n.name]
+
+    try:
+        with torch.no_grad():
+            Recorder(module).run(example)
+    except Exception as error:
+        text = str(error).split("\n")[0]
+        raise BadInput(f"the model fails on the example of shape {tuple(example.shape)}: {text}") from error
+    return values
+
+
+def bind_nodes(module: fx.GraphModule, values: Mapping[str, Any]) -> dict[str, Node]:
+    """Bind every operation on activations to its family, in execution order.
+
+    Raises UnsupportedOperation listing every operation without a rule, before any work is done.
+    """
+    nodes: dict[str, Node] = {}
+    refused: list[str] = []
+    for fx_node in module.graph.nodes:
+        if fx_node.op == "placeholder" and not nodes:
+            shape = tuple(values[fx_node.name].shape[1:])
+            nodes[fx_node.name] = Node(fx_node.name, "input", "", None, (), shape, (), {})
+        elif fx_node.op in ("call_module", "call_function", "call_method") and _reads(fx_node, nodes):
+            _bind(module, fx_node, values, nodes, refused)
+    if refused:
+        known = ", ".join(sorted(FAMILIES))
+        raise UnsupportedOperation(f"unsupported operations: {'; '.join(refused)}. Supported: {known}")
+    return nodes
+
+
+def _bind(
+    module: fx.GraphModule, fx_node: fx.Node, values: Mapping[str, Any], nodes: dict[str, Node], refused: list[str]
+) -> None:
+    value = values[fx_node.name]
+    if not isinstance(value, torch.Tensor):
+        return
+    operation = _operation(module, fx_node)
+    found = _family_of(module, fx_node)
+    if found is None:
+        refused.append(f"{fx_node.name} ({operation})")
+        return
+    family, signature = found
+    inputs = _reads(fx_node, nodes)
+    node = Node(
+        fx_node.name,
+        operation,
+        str(fx_node.target) if fx_node.op == "call_module" else "",
+        family,
+        tuple(inputs),
+        tuple(value.shape[1:]),
+        tuple(tuple(values[name].shape[1:]) for name in inputs),
+        _arguments(module, fx_node, signature, values, nodes),
+        partial(_run_call, module, fx_node, _constants(fx_node, values, nodes), tuple(inputs)) if family.remaps else None,
+    )
+    batch = values[next(iter(nodes))].shape[0]
+    reason = "mixes the images of a batch" if value.dim() == 0 or value.shape[0] != batch else family.refuse(node)
+    if reason:
+        refused.append(f"{fx_node.name} ({operation}: {reason})")
+    nodes[fx_node.name] = node
+
+
+def _reads(fx_node: fx.Node, nodes: Mapping[str, Node]) -> list[str]:
+    """Names of the activations the node depends on, in argument order; tuples such as chunks are looked through."""
+    names: list[str] = []
+    for source in fx_node.all_input_nodes:
+        if source.name in nodes:
+            names.append(source.name)
+        elif source.op in ("call_function", "call_method") and _is_split(source):
+            names.extend(_reads(source, nodes))
+    return names
+
+
+def _is_split(fx_node: fx.Node) -> bool:
+    found = find_family(fx_node.target)  # type: ignore[arg-type]
+    return found is not None and found[0].remaps and getattr(fx_node.target, "__name__", fx_node.target) in SPLITS
+
+
+SPLITS = ("chunk", "split", "unbind", "tensor_split", "split_with_sizes")
+"""Operations returning several pieces; a piece is read through the indexing that follows."""
+
+
+def _constants(fx_node: fx.Node, values: Mapping[str, Any], nodes: Mapping[str, Node]) -> dict[str, Any]:
+    """Values of what the node reads besides activations: sizes, constants."""
+    found: dict[str, Any] = {}
+    for source in fx_node.all_input_nodes:
+        if _is_split(source):
+            found.update(_constants(source, values, nodes))
+        elif source.name not in nodes:
+            found[source.name] = values[source.name]
+    return found
+
+
+def _run_call(
+    module: fx.GraphModule,
+    fx_node: fx.Node,
+    values: Mapping[str, Any],
+    inputs: tuple[str, ...],
+    tensors: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    given = dict(zip(inputs, tensors))
+
+    def value_of(node: fx.Node) -> Any:
+        if node.name in given:
+            return given[node.name]
+        if _is_split(node) and any(name in given for name in (source.name for source in node.all_input_nodes)):
+            return execute(node)
+        known = values[node.name]
+        return known.double() * 0 if isinstance(known, torch.Tensor) and known.is_floating_point() else known
+
+    def execute(node: fx.Node) -> Any:
+        args = fx.map_arg(node.args, value_of)
+        kwargs = fx.map_arg(node.kwargs, value_of)
+        if node.op == "call_module":
+            return module.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    result = execute(fx_node)
+    if not isinstance(result, torch.Tensor):
+        raise TypeError(f"{fx_node.name} returned no tensor")
+    return result
+
+
+def _operation(module: fx.GraphModule, fx_node: fx.Node) -> str:
+    if fx_node.op == "call_module":
+        return type(module.get_submodule(str(fx_node.target))).__name__
+    return str(getattr(fx_node.target, "__name__", fx_node.target))
+
+
+def _family_of(module: fx.GraphModule, fx_node: fx.Node) -> Any:
+    if fx_node.op == "call_module":
+        return find_family(type(module.get_submodule(str(fx_node.target))))
+    return find_family(fx_node.target)  # type: ignore[arg-type]
+
+
+def _arguments(
+    module: fx.GraphModule, fx_node: fx.Node, signature: str, values: Mapping[str, Any], nodes: Mapping[str, Node]
+) -> dict[str, Any]:
+    """Arguments by name; constants as values, activations as their node names."""
+
+    def resolve(node: fx.Node) -> Any:
+        return node.name if node.name in nodes else values[node.name]
+
+    if fx_node.op == "call_module":
+        owner = module.get_submodule(str(fx_node.target))
+        return {name: getattr(owner, name, None) for name in signature.split()}
+    bound: dict[str, Any] = {}
+    for place, token in enumerate(signature.split()):
+        name, has_default, default = token.partition("=")
+        if has_default:
+            bound[name] = ast.literal_eval(default)
+        if name.startswith("*"):
+            bound[name[1:]] = fx.map_arg(fx_node.args[place:], resolve)
+        elif place < len(fx_node.args):
+            bound[name] = fx.map_arg(fx_node.args[place], resolve)
+        elif name in fx_node.kwargs:
+            bound[name] = fx.map_arg(fx_node.kwargs[name], resolve)
+    return bound

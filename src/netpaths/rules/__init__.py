@@ -1,0 +1,25 @@
+"""Rules: for each layer family, what an active output selects among its inputs. One file a family.
+
+Importing this package registers every rule and makes tracing know its operations.
+"""
+
+from netpaths.rules import activation, add, affine, average_pool, convolution, linear, max_pool, remap
+from netpaths.rules.rule import RULES, Active, Layer, Selection, Selector, Synapses, register
+
+__all__ = [
+    "RULES",
+    "Active",
+    "Layer",
+    "Selection",
+    "Selector",
+    "Synapses",
+    "activation",
+    "add",
+    "affine",
+    "average_pool",
+    "convolution",
+    "linear",
+    "max_pool",
+    "register",
+    "remap",
+]

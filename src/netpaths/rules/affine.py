@@ -1,0 +1,124 @@
+"""Per-element affine maps a·x + b with constant a and b: batch norm that could not be folded, scaling, shifting.
+
+Neurons pass through. A neuron is explained in the direction of its reader: where a is negative the producer's
+direction turns round, so that extraction gives the same path whether or not a batch norm was folded. (The artifact
+turns a neuron round where the map changes the sign of its value, whatever the sign of a; the two agree for a > 0.)
+"""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from netpaths.graph import Family, Node
+from netpaths.rules.rule import Active, Layer, Selection, register
+
+
+def pass_through(layer: Layer, scale: torch.Tensor) -> Selection:
+    """Active neurons of an affine or increasing map; ``scale`` broadcasts against (batch, *shape), sign matters."""
+    active = layer.active
+    downwards = (layer.output < 0) ^ (scale < 0)
+    if active.reversed is not None:
+        downwards = downwards ^ active.reversed
+    turned = (downwards ^ (layer.inputs[0] < 0)) & active.mask
+    return Selection((Active(active.mask, turned, active.amount),))
+
+
+def select_batch_norm(layer: Layer) -> Selection:
+    """Pass neurons through, turned round where the norm's scale is negative."""
+    weight = layer.node.arguments["weight"]
+    if weight is None:
+        return pass_through(layer, torch.ones((), device=layer.output.device))
+    return pass_through(layer, weight.detach().reshape(-1, *(1 for _ in layer.node.shape[1:])))
+
+
+def refuse_batch_norm(node: Node) -> str | None:
+    """Statistics of the batch would mix images."""
+    if node.arguments.get("running_mean") is None or node.arguments.get("training"):
+        return "normalises with the statistics of the batch; supported: running statistics"
+    return None
+
+
+def select_scaled(layer: Layer) -> Selection:
+    """Pass neurons through, turned round where the constant factor is negative."""
+    factor = layer.node.arguments["other"]
+    if isinstance(factor, str):
+        factor = layer.node.arguments["input"]
+    return pass_through(layer, torch.as_tensor(factor, device=layer.output.device))
+
+
+def select_difference(layer: Layer) -> Selection:
+    """Pass neurons through; what is subtracted from a constant turns round."""
+    turned = not isinstance(layer.node.arguments["input"], str)
+    return pass_through(layer, torch.tensor(-1.0 if turned else 1.0, device=layer.output.device))
+
+
+def select_negated(layer: Layer) -> Selection:
+    """Pass neurons through, turned round."""
+    return pass_through(layer, torch.tensor(-1.0, device=layer.output.device))
+
+
+def refuse_product(node: Node) -> str | None:
+    """A product or quotient of two activations is not affine."""
+    if _two_activations(node):
+        return "combines two activations; supported: a constant and an activation"
+    if "truediv" in node.operation or node.operation == "div":
+        return "divides a constant by an activation" if not isinstance(node.arguments["input"], str) else None
+    return None
+
+
+def refuse_difference(node: Node) -> str | None:
+    """The difference of two activations has no rule."""
+    if node.arguments.get("alpha", 1) != 1:
+        return "a factor alpha other than 1"
+    return "combines two activations; supported: a constant and an activation" if _two_activations(node) else None
+
+
+def _two_activations(node: Node) -> bool:
+    return all(isinstance(node.arguments[name], str) for name in ("input", "other"))
+
+
+NORM = "running_mean running_var weight bias"
+
+register(
+    Family(
+        "batch norm",
+        "running statistics; folded into the layer before where that layer has no other reader",
+        modules={nn.BatchNorm1d: NORM, nn.BatchNorm2d: NORM},
+        functions={F.batch_norm: "input running_mean running_var weight=None bias=None training=False"},
+        refuse=refuse_batch_norm,
+    ),
+    select_batch_norm,
+)
+register(
+    Family(
+        "scaling",
+        "products with and quotients by constants",
+        functions={
+            operator.mul: "input other",
+            torch.mul: "input other",
+            operator.truediv: "input other",
+            torch.div: "input other",
+        },
+        methods={"mul": "input other", "div": "input other"},
+        refuse=refuse_product,
+    ),
+    select_scaled,
+)
+register(
+    Family(
+        "subtraction",
+        "of a constant, or from a constant",
+        functions={operator.sub: "input other", torch.sub: "input other alpha=1"},
+        methods={"sub": "input other alpha=1"},
+        refuse=refuse_difference,
+    ),
+    select_difference,
+)
+register(
+    Family("negation", "minus", functions={operator.neg: "input", torch.neg: "input"}, methods={"neg": "input"}),
+    select_negated,
+)

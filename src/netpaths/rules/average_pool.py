@@ -1,0 +1,65 @@
+"""Average pooling: a convolution with weights 1; the selector sees the raw values (artifact)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from netpaths.graph import Family, Field, Node
+from netpaths.rules.pooling import adaptive_field, global_field, window_field
+from netpaths.rules.rule import Layer, Selection, register
+from netpaths.rules.windows import select_windows
+
+
+def field(node: Node) -> Field:
+    """Windows of a fixed, adaptive or global average pooling."""
+    if "dim" in node.arguments:
+        return global_field(node)
+    return adaptive_field(node) if "output_size" in node.arguments else window_field(node)
+
+
+def refuse(node: Node) -> str | None:
+    """A mean must run over all spatial axes."""
+    if "dim" not in node.arguments:
+        return None
+    axes = len(node.input_shapes[0])
+    dim = node.arguments["dim"]
+    given = {d % (axes + 1) for d in ([dim] if isinstance(dim, int) else dim or [])}
+    return None if given == set(range(2, axes + 1)) else f"a mean over axes {dim}; supported: all spatial axes"
+
+
+def select(layer: Layer) -> Selection:
+    """The smallest sufficient set in every active output's window."""
+    return select_windows(layer, None)
+
+
+FIXED = "input kernel_size stride=None padding=0 ceil_mode=False count_include_pad=True divisor_override=None"
+FIXED_MODULE = "kernel_size stride padding ceil_mode"
+FUNCTIONS: dict[Any, str] = {
+    F.avg_pool2d: FIXED,
+    F.avg_pool1d: FIXED,
+    F.adaptive_avg_pool2d: "input output_size",
+    F.adaptive_avg_pool1d: "input output_size",
+    torch.mean: "input dim=None keepdim=False",
+}
+
+register(
+    Family(
+        "average pooling",
+        "1d and 2d, fixed, adaptive and global, means over all spatial axes, with padding and ceil_mode",
+        modules={
+            nn.AvgPool2d: FIXED_MODULE,
+            nn.AvgPool1d: FIXED_MODULE,
+            nn.AdaptiveAvgPool2d: "output_size",
+            nn.AdaptiveAvgPool1d: "output_size",
+        },
+        functions=FUNCTIONS,
+        methods={"mean": "input dim=None keepdim=False"},
+        refuse=refuse,
+        field=field,
+    ),
+    select,
+)

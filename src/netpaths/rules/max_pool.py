@@ -1,0 +1,83 @@
+"""Max-pooling: the maximum alone — the first one, or all tied maxima as in the artifact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from netpaths.graph import Family, Field, Node
+from netpaths.kernels import Chosen, Problem, reference
+from netpaths.rules.pooling import adaptive_field, window_field
+from netpaths.rules.rule import Layer, Selection, Synapses, register
+from netpaths.rules.windows import activate, problem_of
+
+
+def field(node: Node) -> Field:
+    """Windows of a fixed or adaptive pooling."""
+    return adaptive_field(node) if "output_size" in node.arguments else window_field(node)
+
+
+def refuse(node: Node) -> str | None:
+    """Indices are a second output, which has no rule."""
+    return "return_indices is not supported" if node.arguments.get("return_indices") else None
+
+
+def select(layer: Layer) -> Selection:
+    """The largest input of every active output's window."""
+    problem = problem_of(layer, layer.inputs[0], None)
+    step = max(1, reference.ROW_ELEMENTS // problem.field_size)
+    pieces = [_maxima(problem, problem.active[start : start + step], layer) for start in range(0, problem.active.numel(), step)]
+    if not pieces:
+        pieces = [_maxima(problem, problem.active, layer)]
+    counts = torch.cat([piece[0] for piece in pieces])
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    chosen = Chosen(offsets, *(torch.cat([piece[column] for piece in pieces]) for column in (1, 2, 3)))
+    active = activate(layer, chosen, layer.inputs[0].shape)
+    if layer.active.reversed is not None:
+        turned = torch.zeros_like(active.mask).reshape(-1)
+        flags = layer.active.reversed.reshape(-1)[problem.active]
+        turned[chosen.sources[flags.repeat_interleave(chosen.counts())]] = True
+        active = type(active)(active.mask, turned.reshape(active.mask.shape), active.amount)
+    return Selection((active,), Synapses(problem.active, chosen))
+
+
+def _maxima(problem: Problem, active: torch.Tensor, layer: Layer) -> tuple[torch.Tensor, ...]:
+    values, sources, valid = reference.gather(problem, active)
+    values = torch.where(valid, values, -torch.inf)
+    mask = (values == values.max(1, keepdim=True).values) & valid
+    if layer.selector.ties == "first":
+        mask &= mask.cumsum(1) == 1
+    return mask.sum(1), mask.nonzero()[:, 1], sources[mask], values[mask].float()
+
+
+FIXED = "input kernel_size stride=None padding=0 dilation=1 ceil_mode=False return_indices=False"
+FIXED_MODULE = "kernel_size stride padding dilation ceil_mode return_indices"
+ADAPTIVE = "input output_size return_indices=False"
+FUNCTIONS: dict[Any, str] = {
+    F.max_pool2d: FIXED,
+    F.max_pool1d: FIXED,
+    torch.max_pool2d: FIXED,
+    torch.max_pool1d: FIXED,
+    F.adaptive_max_pool2d: ADAPTIVE,
+    F.adaptive_max_pool1d: ADAPTIVE,
+}
+
+register(
+    Family(
+        "max pooling",
+        "1d and 2d, fixed and adaptive, with padding, dilation and ceil_mode",
+        modules={
+            nn.MaxPool2d: FIXED_MODULE,
+            nn.MaxPool1d: FIXED_MODULE,
+            nn.AdaptiveMaxPool2d: "output_size return_indices",
+            nn.AdaptiveMaxPool1d: "output_size return_indices",
+        },
+        functions=FUNCTIONS,
+        refuse=refuse,
+        field=field,
+    ),
+    select,
+)

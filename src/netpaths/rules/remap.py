@@ -1,0 +1,97 @@
+"""Operations whose outputs are copies of inputs: neurons move to where the copy came from; padding has no origin."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from netpaths.graph import Family
+from netpaths.rules.rule import Active, Layer, Selection, register
+
+
+def select(layer: Layer) -> Selection:
+    """The inputs that active outputs copy."""
+    return Selection(tuple(_moved(layer, index) for index in range(len(layer.inputs))))
+
+
+def _moved(layer: Layer, index: int) -> Active:
+    origin = layer.node.origins[index].to(layer.output.device)
+    copies = (origin >= 0).nonzero()[:, 0]
+    shape = layer.inputs[index].shape
+    active = layer.active
+    mask = _scatter(active.mask, copies, origin[copies], shape)
+    turned = None
+    if active.reversed is not None:
+        own = _scatter(active.mask & ~active.reversed, copies, origin[copies], shape)
+        turned = mask & ~own
+    amount = None
+    if active.amount is not None:
+        amount = active.amount.new_zeros(shape[0], shape[1:].numel())
+        amount.index_add_(1, origin[copies], active.amount.flatten(1)[:, copies])
+        amount = amount.reshape(shape)
+    return Active(mask, turned, amount)
+
+
+def _scatter(mask: torch.Tensor, copies: torch.Tensor, origin: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    batch, size = shape[0], shape[1:].numel()
+    hits = torch.zeros(batch, size, dtype=torch.int32, device=mask.device)
+    hits.index_add_(1, origin, mask.flatten(1)[:, copies].int())
+    return (hits > 0).reshape(shape)
+
+
+FUNCTIONS: dict[Any, str] = {
+    torch.cat: "tensors dim=0",
+    torch.concat: "tensors dim=0",
+    torch.stack: "tensors dim=0",
+    torch.flatten: "input start_dim=0 end_dim=-1",
+    torch.reshape: "input shape",
+    torch.squeeze: "input dim=None",
+    torch.unsqueeze: "input dim",
+    torch.transpose: "input dim0 dim1",
+    torch.permute: "input dims",
+    torch.chunk: "input chunks dim=0",
+    torch.split: "input split_size dim=0",
+    torch.narrow: "input dim start length",
+    torch.roll: "input shifts dims=None",
+    torch.flip: "input dims",
+    operator.getitem: "input index",
+    F.pad: "input pad mode='constant' value=None",
+    F.pixel_shuffle: "input upscale_factor",
+    F.channel_shuffle: "input groups",
+}
+
+register(
+    Family(
+        "rearrangement",
+        "concatenation, flatten, reshape, padding, slices, transposition, channel shuffle, chunks",
+        modules={
+            nn.Flatten: "start_dim end_dim",
+            nn.Unflatten: "dim unflattened_size",
+            nn.ZeroPad2d: "padding",
+            nn.ConstantPad2d: "padding value",
+            nn.ReflectionPad2d: "padding",
+            nn.ReplicationPad2d: "padding",
+            nn.PixelShuffle: "upscale_factor",
+            nn.ChannelShuffle: "groups",
+        },
+        functions=FUNCTIONS,
+        methods={
+            "view": "input *shape",
+            "reshape": "input *shape",
+            "flatten": "input start_dim=0 end_dim=-1",
+            "squeeze": "input dim=None",
+            "unsqueeze": "input dim",
+            "transpose": "input dim0 dim1",
+            "permute": "input *dims",
+            "chunk": "input chunks dim=0",
+            "split": "input split_size dim=0",
+            "narrow": "input dim start length",
+        },
+        remaps=True,
+    ),
+    select,
+)
