@@ -1,8 +1,78 @@
 """Find the paths a prediction takes through a neural network, and put them to use."""
 
-from netpaths import rules as _rules  # registers every layer family before a model is traced
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from netpaths import rules as _rules  # noqa: F401  registers every layer family before a model is traced
+from netpaths.errors import NetpathsError
 from netpaths.graph import Graph, Trace
 from netpaths.methods import EffectivePath, PathMethod
-from netpaths.path import Path, Site
+from netpaths.path import Path, Site, load_path, save_path
+from netpaths.profile import Profile
+from netpaths.similarity import (
+    class_matrix,
+    image_class_similarity,
+    jaccard,
+    layer_jaccard,
+    total_similarity,
+)
+
+if TYPE_CHECKING:
+    from netpaths.attacks import attack
+    from netpaths.data import load_data
+    from netpaths.detection import AdaBoost, Features, GradientBoosting, JointSimilarity, RandomForest, extract_features
+    from netpaths.zoo import load_model
 
 __version__ = "0.1.0"
+
+_LATER = {
+    "AdaBoost": "netpaths.detection",
+    "Features": "netpaths.detection",
+    "GradientBoosting": "netpaths.detection",
+    "JointSimilarity": "netpaths.detection",
+    "RandomForest": "netpaths.detection",
+    "attack": "netpaths.attacks",
+    "extract_features": "netpaths.detection",
+    "load_data": "netpaths.data",
+    "load_model": "netpaths.zoo",
+}
+"""Names imported on first use, so that ``import netpaths`` stays quick."""
+
+__all__ = [
+    "AdaBoost",
+    "EffectivePath",
+    "Features",
+    "GradientBoosting",
+    "Graph",
+    "JointSimilarity",
+    "NetpathsError",
+    "Path",
+    "PathMethod",
+    "Profile",
+    "RandomForest",
+    "Site",
+    "Trace",
+    "attack",
+    "class_matrix",
+    "extract_features",
+    "image_class_similarity",
+    "jaccard",
+    "layer_jaccard",
+    "load_data",
+    "load_model",
+    "load_path",
+    "save_path",
+    "total_similarity",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'netpaths' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

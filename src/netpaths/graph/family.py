@@ -39,7 +39,7 @@ class Family:
     functions: Mapping[Callable[..., Any], Signature] = field(default_factory=dict)
     methods: Mapping[str, Signature] = field(default_factory=dict)
     refuse: Callable[[Node], str | None] = lambda node: None
-    field: Callable[[Node], Field] | None = None
+    field: Callable[[Node], Field | None] | None = None
     weighted: bool = False
     remaps: bool = False
 
@@ -49,7 +49,8 @@ FAMILIES: dict[str, Family] = {}
 
 def register_family(family: Family) -> None:
     """Make tracing know ``family``; raises BadOption when another family already covers one of its calls."""
-    for call in [*family.modules, *family.functions, *family.methods]:
+    calls: list[Any] = [*family.modules, *family.functions, *family.methods]
+    for call in calls:
         taken = find_family(call)
         if taken is not None and taken[0].name != family.name:
             raise BadOption(f"{getattr(call, '__name__', call)} already belongs to the family {taken[0].name!r}")

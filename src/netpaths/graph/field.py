@@ -67,7 +67,9 @@ def window_table(
     """Input positions along one axis for every output and kernel place: (outputs, kernel) int64, -1 for padding."""
     place = torch.arange(length, dtype=torch.float64)[None, None]
     border = {"zeros": "constant"}.get(mode, mode)
-    padded = F.pad(place, padding, mode=border, value=-1.0) if border == "constant" else F.pad(place, padding, mode=border)
+    padded = (
+        F.pad(place, padding, mode=border, value=-1.0) if border == "constant" else F.pad(place, padding, mode=border)
+    )
     steps = torch.arange(outputs)[:, None] * stride + torch.arange(kernel) * dilation
     inside = steps < padded.shape[-1]
     return torch.where(inside, padded[0, 0][torch.where(inside, steps, 0)].long(), -1)
@@ -96,7 +98,9 @@ def spatial(shape: tuple[int, ...]) -> tuple[int, int, int]:
     Raises UnsupportedOperation for volumes.
     """
     if len(shape) > 3:
-        raise UnsupportedOperation(f"feature maps of shape {shape} are not supported; supported: vectors, signals and images")
+        raise UnsupportedOperation(
+            f"feature maps of shape {shape} are not supported; supported: vectors, signals and images"
+        )
     if len(shape) == 2:
         return shape[0], 1, shape[1]
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (prod(shape), 1, 1)

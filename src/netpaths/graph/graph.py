@@ -188,7 +188,7 @@ def _broadcast(name: str, gate: torch.Tensor, value: torch.Tensor) -> torch.Tens
     if gate.dim() < value.dim() and gate.shape in ((channels,), (value.shape[0], channels)):
         return gate.reshape(*gate.shape, *(1 for _ in value.shape[2:]))
     try:
-        torch.broadcast_shapes(gate.shape, value.shape)
+        torch.broadcast_tensors(gate, value[:1])
     except RuntimeError as error:
         raise BadInput(f"the gate of {name} has shape {tuple(gate.shape)}, its output {tuple(value.shape)}") from error
     return gate

@@ -105,12 +105,12 @@ def _make_out_of_place(node: fx.Node) -> None:
 
 
 def _has_inplace(node: fx.Node) -> bool:
-    found = find_family(node.target)  # type: ignore[arg-type]
+    found = find_family(node.target)
     return found is not None and "inplace" in found[1]
 
 
 def _strip_inplace(node: fx.Node) -> Iterable[Any]:
-    found = find_family(node.target)  # type: ignore[arg-type]
+    found = find_family(node.target)
     names = [token.partition("=")[0] for token in found[1].split()] if found else []
     return (False if name == "inplace" else value for name, value in zip(names, node.args))
 
@@ -174,7 +174,9 @@ def _bind(
         tuple(value.shape[1:]),
         tuple(tuple(values[name].shape[1:]) for name in inputs),
         _arguments(module, fx_node, signature, values, nodes),
-        partial(_run_call, module, fx_node, _constants(fx_node, values, nodes), tuple(inputs)) if family.remaps else None,
+        partial(_run_call, module, fx_node, _constants(fx_node, values, nodes), tuple(inputs))
+        if family.remaps
+        else None,
     )
     batch = values[next(iter(nodes))].shape[0]
     reason = "mixes the images of a batch" if value.dim() == 0 or value.shape[0] != batch else family.refuse(node)
@@ -195,7 +197,7 @@ def _reads(fx_node: fx.Node, nodes: Mapping[str, Node]) -> list[str]:
 
 
 def _is_split(fx_node: fx.Node) -> bool:
-    found = find_family(fx_node.target)  # type: ignore[arg-type]
+    found = find_family(fx_node.target)
     return found is not None and found[0].remaps and getattr(fx_node.target, "__name__", fx_node.target) in SPLITS
 
 
@@ -255,7 +257,7 @@ def _operation(module: fx.GraphModule, fx_node: fx.Node) -> str:
 def _family_of(module: fx.GraphModule, fx_node: fx.Node) -> Any:
     if fx_node.op == "call_module":
         return find_family(type(module.get_submodule(str(fx_node.target))))
-    return find_family(fx_node.target)  # type: ignore[arg-type]
+    return find_family(fx_node.target)
 
 
 def _arguments(

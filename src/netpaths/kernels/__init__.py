@@ -15,8 +15,9 @@ __all__ = ["Chosen", "Problem", "cpu", "distinct", "reference", "select"]
 
 def select(problem: Problem) -> Chosen:
     """The smallest sufficient set of every active output, by the kernel for the inputs' device."""
-    kernel = cpu if problem.inputs.device.type == "cpu" else reference
-    return kernel.select(problem)
+    if problem.inputs.device.type == "cpu":
+        return cpu.select(problem)
+    return reference.select(problem)
 
 
 def distinct(offsets: torch.Tensor, keys: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -159,9 +159,7 @@ def select(active, negate, target, inputs, weight, rows, cols, out_channels, per
                 inputs, weight, rows, cols, per_group, batch, channel, out, y, x, sign, values, places
             )
             goal = theta * (target[row] if target.size else total)
-            counts[row] = _mark(
-                values, places, count, total, theta, goal, scratch, held[row], held_values[row]
-            )
+            counts[row] = _mark(values, places, count, total, theta, goal, scratch, held[row], held_values[row])
     offsets = np.zeros(n + 1, np.int64)
     for row in range(n):
         offsets[row + 1] = offsets[row] + counts[row]

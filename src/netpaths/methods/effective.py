@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -95,15 +96,13 @@ class EffectivePath:
             return tuple(name for name in graph.nodes if graph.nodes[name].family is not None)
         allowed = set(graph.layers[-self.last :])
         kept: set[str] = set()
-        for name, node in reversed(graph.nodes.items()):
+        for name, node in reversed(list(graph.nodes.items())):
             readers = [reader for reader in graph.readers[name] if reader in kept]
             if (name == graph.output or readers) and (not node.layer or name in allowed) and node.family is not None:
                 kept.add(name)
         return tuple(name for name in graph.nodes if name in kept)
 
-    def _paths(
-        self, graph: Graph, trace: Trace, needed: tuple[str, ...], order: torch.Tensor, rank: int
-    ) -> list[Path]:
+    def _paths(self, graph: Graph, trace: Trace, needed: tuple[str, ...], order: torch.Tensor, rank: int) -> list[Path]:
         seeds = order[:, rank - 1]
         active = {graph.output: _seed(trace.logits, seeds, self.contributions)}
         rows: list[tuple[Site, list[Elements]]] = []
@@ -144,6 +143,7 @@ class EffectivePath:
                 predicted=int(order[image, 0]),
                 fingerprint=graph.fingerprint,
                 method=method,
+                layers=graph.layers,
             )
             for image in range(len(seeds))
         ]
@@ -205,7 +205,7 @@ def _split(
 ) -> list[Elements]:
     return [
         Elements.of(shape, indices[start:stop], None if values is None else values[start:stop], total)
-        for start, stop in zip(bounds[:-1], bounds[1:])
+        for start, stop in pairwise(bounds)
     ]
 
 
@@ -233,5 +233,3 @@ def _summed(
     members = part.members()
     sums = np.bincount(np.searchsorted(members, keys), weights=values, minlength=members.size)
     return Elements.of(part.shape, members, sums.astype(np.float32), part.total)
-
-

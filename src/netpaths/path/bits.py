@@ -48,13 +48,13 @@ def contains(words: Words, indices: Indices) -> NDArray[np.bool_]:
 def _compiled() -> dict[str, Any]:
     from numba import njit
 
-    @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+    @njit(cache=True, nogil=True)
     def insert(words: Words, indices: Indices) -> None:
         for position in range(indices.size):
             index = indices[position]
             words[index >> 6] |= np.uint64(1) << np.uint64(index & 63)
 
-    @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+    @njit(cache=True, nogil=True)
     def unpack(words: Words, members: int) -> Indices:
         found = np.empty(members, np.int64)
         position = 0

@@ -126,7 +126,9 @@ class Elements:
             shared = float(self._shared(other))
             return shared, len(self) + len(other) - shared
         mine, others = align(self, other)
-        return float(np.minimum(mine, others).sum(dtype=np.float64)), float(np.maximum(mine, others).sum(dtype=np.float64))
+        return float(np.minimum(mine, others).sum(dtype=np.float64)), float(
+            np.maximum(mine, others).sum(dtype=np.float64)
+        )
 
     def _shared(self, other: Elements) -> int:
         if self.words is not None and other.words is not None:

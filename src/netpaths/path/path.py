@@ -30,7 +30,7 @@ class Path(Mapping[Site, Elements]):
 
     sites: the mapping. seed: the class whose logit the path explains, None for an aggregate. predicted: the class
     with the largest logit. fingerprint: hexadecimal digest of the graph it was extracted from. method: name and
-    parameters of the method that made it.
+    parameters of the method that made it. layers: the graph's linear and convolution layers, from input to output.
     """
 
     sites: Mapping[Site, Elements]
@@ -38,6 +38,7 @@ class Path(Mapping[Site, Elements]):
     predicted: int | None = None
     fingerprint: str = ""
     method: Mapping[str, Any] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sites", MappingProxyType({Site(*site): part for site, part in self.sites.items()}))
@@ -192,6 +193,7 @@ def _aggregate(paths: list[Path], sites: Mapping[Site, Elements]) -> Path:
         predicted=first.predicted if len(predicted) == 1 else None,
         fingerprint=first.fingerprint,
         method=first.method,
+        layers=first.layers,
     )
 
 

@@ -30,6 +30,7 @@ def save_path(path: Path, file: FilePath | str) -> FilePath:
         "predicted": path.predicted,
         "fingerprint": path.fingerprint,
         "method": dict(path.method),
+        "layers": list(path.layers),
     }
     return save_tensors(file, "path", SCHEMA, tensors, header)
 
@@ -43,6 +44,7 @@ def load_path(file: FilePath | str) -> Path:
         header["predicted"],
         header["fingerprint"],
         header["method"],
+        tuple(header["layers"]),
     )
 
 

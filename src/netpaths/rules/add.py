@@ -10,7 +10,7 @@ from netpaths import kernels
 from netpaths.graph import Family, Field, Node
 from netpaths.kernels import Chosen
 from netpaths.rules.rule import Active, Layer, Selection, Synapses, register
-from netpaths.rules.windows import field_of, problem_of
+from netpaths.rules.windows import problem_of
 
 
 def field(node: Node) -> Field | None:
@@ -83,5 +83,3 @@ register(
     ),
     select,
 )
-
-__all__ = ["field", "field_of", "refuse", "select"]

@@ -29,7 +29,10 @@ def select(layer: Layer) -> Selection:
     """The largest input of every active output's window."""
     problem = problem_of(layer, layer.inputs[0], None)
     step = max(1, reference.ROW_ELEMENTS // problem.field_size)
-    pieces = [_maxima(problem, problem.active[start : start + step], layer) for start in range(0, problem.active.numel(), step)]
+    pieces = [
+        _maxima(problem, problem.active[start : start + step], layer)
+        for start in range(0, problem.active.numel(), step)
+    ]
     if not pieces:
         pieces = [_maxima(problem, problem.active, layer)]
     counts = torch.cat([piece[0] for piece in pieces])
