@@ -22,7 +22,8 @@ from netpaths.similarity import (
 if TYPE_CHECKING:
     from netpaths.attacks import attack
     from netpaths.data import load_data
-    from netpaths.detection import AdaBoost, Features, GradientBoosting, JointSimilarity, RandomForest, extract_features
+    from netpaths.detection import AdaBoost, Features, GradientBoosting, JointSimilarity, RandomForest
+    from netpaths.detection.extraction import extract_features
     from netpaths.zoo import load_model
 
 __version__ = "0.1.0"
@@ -34,7 +35,7 @@ _LATER = {
     "JointSimilarity": "netpaths.detection",
     "RandomForest": "netpaths.detection",
     "attack": "netpaths.attacks",
-    "extract_features": "netpaths.detection",
+    "extract_features": "netpaths.detection.extraction",
     "load_data": "netpaths.data",
     "load_model": "netpaths.zoo",
 }
