@@ -1,0 +1,86 @@
+"""Model weights as plain safetensors state dicts: strict loading with readable complaints, atomic saving."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from netpaths.errors import BadWeights
+from netpaths.files import plain, write_atomically
+from netpaths.zoo.normalize import Normalized
+
+SHOWN = 3  # how many names a complaint lists
+
+
+def load_weights(model: nn.Module, path: Path | str) -> nn.Module:
+    """Load the safetensors state dict ``path`` into ``model``, in place and strictly; returns ``model``.
+
+    Raises BadWeights when the file is missing, is not safetensors, does not fit the model or holds NaN.
+    """
+    path = Path(path)
+    state = _read(path)
+    _check_fit(path, model.state_dict(), state)
+    _check_finite(path, state)
+    model.load_state_dict(state)
+    return model
+
+
+def save_weights(model: nn.Module, path: Path | str, header: Mapping[str, Any] | None = None) -> Path:
+    """Write ``model``'s state dict as safetensors, atomically, with ``header`` as JSON metadata.
+
+    Returns the path. Raises BadWeights for another file ending and StorageFull when the disk is full.
+    """
+    path = Path(path)
+    _check_ending(path)
+    source = model.model if isinstance(model, Normalized) else model
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in source.state_dict().items()}
+    metadata = {"format": "pt", "header": json.dumps(plain(header or {}), sort_keys=True)}
+    return write_atomically(path, lambda temporary: save_file(state, str(temporary), metadata))
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise BadWeights(f"{path} is not a .safetensors file; weights are read and written as safetensors")
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    _check_ending(path)
+    if not path.is_file():
+        raise BadWeights(f"there is no weights file {path}")
+    try:
+        return load_file(str(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadWeights(f"{path} is truncated or not a safetensors file: {error}") from error
+
+
+def _check_fit(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    # torch itself supplies the batch counters of files written before they existed
+    missing = [name for name in expected if name not in found and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in found if name not in expected]
+    misshapen = [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    lists = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    complaints = [f"{kind}: {_shorten(names)}" for kind, names in lists.items() if names]
+    if complaints:
+        raise BadWeights(f"{path} does not fit the model; {'; '.join(complaints)}")
+
+
+def _shorten(names: list[str]) -> str:
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise BadWeights(f"{path}: {name} holds NaN or infinite values")

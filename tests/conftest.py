@@ -1,0 +1,41 @@
+"""What all tests share: one torch thread, the optional folder of real data, a trained LeNet on bundled digits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from netpaths.data import Images, load_data
+from netpaths.training import train
+from netpaths.zoo import load_model
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and weights: NETPATHS_SHARED, or ../shared beside the project; skips without it."""
+    place = os.environ.get("NETPATHS_SHARED")
+    folder = Path(place) if place else Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real data in {folder}; set NETPATHS_SHARED to a folder with data/ and weights/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits_test() -> Images:
+    """The test split of the bundled digits."""
+    return load_data("digits", "test")
+
+
+@pytest.fixture(scope="session")
+def digits_lenet() -> nn.Module:
+    """A LeNet-5 trained on the bundled digits; treat it as read-only."""
+    torch.manual_seed(0)
+    model = load_model("lenet5")
+    train(model, load_data("digits"), epochs=8)
+    return model
