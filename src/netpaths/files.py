@@ -93,7 +93,9 @@ def read_json(path: Path | str) -> Any:
         raise BadFile(f"{path} is not JSON: {error}") from error
 
 
-def save_tensors(path: Path | str, kind: str, schema: int, tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> Path:
+def save_tensors(
+    path: Path | str, kind: str, schema: int, tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]
+) -> Path:
     """Write ``tensors`` and the JSON ``header`` as one safetensors file with a checksum, atomically.
 
     ``kind`` and ``schema`` name the format ("profile", 1); `load_tensors` refuses any other.
@@ -133,9 +135,13 @@ def load_tensors(path: Path | str, kind: str, schema: int) -> tuple[dict[str, np
 def _check_format(path: Path, kind: str, schema: int, metadata: Mapping[str, str]) -> None:
     found = metadata.get("format")
     if found != f"netpaths.{kind}":
-        raise BadFile(f"{path} is not a netpaths {kind}: its format is {found or 'foreign'!r}, expected 'netpaths.{kind}'")
+        raise BadFile(
+            f"{path} is not a netpaths {kind}: its format is {found or 'foreign'!r}, expected 'netpaths.{kind}'"
+        )
     if metadata.get("schema") != str(schema):
-        raise BadFile(f"{path} has {kind} schema {metadata.get('schema')}, this version reads schema {schema}; make it again")
+        raise BadFile(
+            f"{path} has {kind} schema {metadata.get('schema')}, this version reads schema {schema}; make it again"
+        )
 
 
 def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from netpaths.errors import BadOption, EmptyClass, ModelMismatch
 from netpaths.files import load_tensors, save_tensors
-from netpaths.graph import Graph
-from netpaths.methods.method import PathMethod
+from netpaths.graph import Graph, PathMethod
 from netpaths.path import Path, Site, union
 from netpaths.path.storage import compress, decode_sites, decompress, encode_sites
 

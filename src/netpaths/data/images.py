@@ -91,6 +91,16 @@ class Images:
             identifiers=[self.identifiers[i] for i in chosen],
         )
 
+    def relabelled(self, kept: NDArray[np.int64]) -> Images:
+        """The same images with labels as positions in ``kept``, the ascending class numbers that stay.
+
+        Raises BadOption when an image has another class.
+        """
+        place = np.minimum(np.searchsorted(kept, self.labels), len(kept) - 1)
+        if not np.array_equal(kept[place], self.labels):
+            raise BadOption("some images have a class that is not kept")
+        return replace(self, labels=place.astype(np.int64), classes=[self.classes[label] for label in kept])
+
     def in_memory(self) -> Images:
         """The same images decoded once and kept in memory."""
         chunks = [self.source.read(part) for part in _chunks(self.positions)]

@@ -8,43 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
-
 import numpy as np
 import torch
 
 from netpaths.detection.features import CLEAN, Features
 from netpaths.errors import BadOption
-from netpaths.graph import Graph
+from netpaths.graph import Graph, PathMethod, RankedMethod
 from netpaths.path import Path
 from netpaths.profile import Profile
 from netpaths.similarity import image_class_similarity
 
 
-class Extracts(Protocol):
-    """Any notion of path."""
-
-    def extract(self, graph: Graph, x: torch.Tensor) -> list[Path]:
-        """One path per image."""
-        ...
-
-
-@runtime_checkable
-class ExtractsRanks(Protocol):
-    """A notion of path with a seed, so that the runner-up class has a path of its own."""
-
-    @property
-    def ranks(self) -> tuple[int, ...]:
-        """Ranks worth comparing."""
-        ...
-
-    def extract_ranks(self, graph: Graph, x: torch.Tensor, ranks: tuple[int, ...]) -> list[list[Path]]:
-        """The paths of several ranks from one forward pass."""
-        ...
-
-
 def extract_features(
-    method: Extracts,
+    method: PathMethod,
     graph: Graph,
     profile: Profile,
     images: torch.Tensor,
@@ -78,7 +54,7 @@ class About:
 
 
 def extract_kinds(
-    method: Extracts,
+    method: PathMethod,
     graph: Graph,
     profile: Profile,
     images: torch.Tensor,
@@ -119,8 +95,8 @@ def _features(rows: list[dict[tuple[str, int], float]], predicted: list[int], ab
     )
 
 
-def _paths(method: Extracts, graph: Graph, images: torch.Tensor) -> list[list[Path]]:
-    if isinstance(method, ExtractsRanks):
+def _paths(method: PathMethod, graph: Graph, images: torch.Tensor) -> list[list[Path]]:
+    if isinstance(method, RankedMethod):
         ranks = tuple(rank for rank in method.ranks if rank <= graph.classes)
         return method.extract_ranks(graph, images, ranks)
     return [method.extract(graph, images)]

@@ -3,6 +3,7 @@
 from netpaths.graph.family import FAMILIES, Family, register_family, supported
 from netpaths.graph.field import Field, adaptive_table, pair, spatial, window_table
 from netpaths.graph.graph import Graph, Trace, ranked_classes
+from netpaths.graph.method import PathMethod, RankedMethod
 from netpaths.graph.node import Node
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "Field",
     "Graph",
     "Node",
+    "PathMethod",
+    "RankedMethod",
     "Trace",
     "adaptive_table",
     "pair",

@@ -30,7 +30,7 @@ class Family:
     the attribute names to read as arguments. functions, methods: callables and tensor-method names with their
     signatures. refuse: why a call is not supported, or None. field: the receptive fields, where outputs combine
     several inputs. weighted: whether it has a weight. remaps: whether outputs are copies of inputs, so that running
-    the call on positions tells where each comes from.
+    the call on positions tells where each comes from. last: whether it is supported as the last operation alone.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Family:
     field: Callable[[Node], Field | None] | None = None
     weighted: bool = False
     remaps: bool = False
+    last: bool = False
 
 
 FAMILIES: dict[str, Family] = {}

@@ -75,7 +75,10 @@ def _fuse(owner: nn.Module, statistics: tuple[Any, ...]) -> nn.Module:
     memo = {id(tensor): tensor for tensor in [*owner.parameters(), *owner.buffers()]}
     fused = copy.deepcopy(owner, memo)
     fuse = fuse_linear_bn_weights if isinstance(owner, nn.Linear) else fuse_conv_bn_weights
+    mean, variance, eps, scale, shift = statistics
+    scale = torch.ones_like(mean) if scale is None else scale
+    shift = torch.zeros_like(mean) if shift is None else shift
     with torch.no_grad():
-        weight, bias = fuse(owner.weight, owner.bias, *statistics)  # type: ignore[arg-type]
+        weight, bias = fuse(owner.weight, owner.bias, mean, variance, eps, scale, shift)  # type: ignore[arg-type]
     fused.weight, fused.bias = weight, bias
     return fused

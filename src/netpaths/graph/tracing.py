@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import ast
 import copy
-import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,20 +16,8 @@ from torch import fx, nn
 
 from netpaths.errors import BadInput, BadWeights, NetpathsError, UnsupportedOperation
 from netpaths.graph.family import FAMILIES, find_family
+from netpaths.graph.inplace import make_out_of_place
 from netpaths.graph.node import Node
-
-OUT_OF_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-    torch.relu_: torch.relu,
-    nn.functional.relu_: nn.functional.relu,
-    nn.functional.leaky_relu_: nn.functional.leaky_relu,
-    nn.functional.hardtanh_: nn.functional.hardtanh,
-    nn.functional.elu_: nn.functional.elu,
-}
-"""In-place functions and their counterparts: recorded activations must survive the next operation."""
 
 
 class _Tracer(fx.Tracer):
@@ -58,8 +45,6 @@ def copy_model(model: nn.Module) -> nn.Module:
     for module in twin.modules():
         for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
             getattr(module, hooks).clear()
-        if getattr(module, "inplace", False) is True:
-            module.inplace = False  # type: ignore[assignment]
     return twin.eval()
 
 
@@ -81,38 +66,11 @@ def trace_module(model: nn.Module) -> fx.GraphModule:
     for node in list(graph.nodes):
         if node.op == "call_function" and getattr(node.target, "__name__", "") == "_assert":
             graph.erase_node(node)
-        elif node.op in ("call_function", "call_method"):
-            _make_out_of_place(node)
+    make_out_of_place(graph, model)
     module = fx.GraphModule(model, graph)
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
-
-
-def _make_out_of_place(node: fx.Node) -> None:
-    if node.op == "call_method":
-        name = str(node.target)
-        if name.endswith("_") and not name.endswith("__"):
-            node.target = name[:-1]
-        return
-    if callable(node.target):
-        node.target = OUT_OF_PLACE.get(node.target, node.target)
-    if node.kwargs.get("inplace"):
-        node.kwargs = {**node.kwargs, "inplace": False}
-    operands = [argument for argument in node.args if argument is True]
-    if operands and _has_inplace(node):
-        node.args = tuple(_strip_inplace(node))
-
-
-def _has_inplace(node: fx.Node) -> bool:
-    found = find_family(node.target)
-    return found is not None and "inplace" in found[1]
-
-
-def _strip_inplace(node: fx.Node) -> Iterable[Any]:
-    found = find_family(node.target)
-    names = [token.partition("=")[0] for token in found[1].split()] if found else []
-    return (False if name == "inplace" else value for name, value in zip(names, node.args))
 
 
 def record_values(module: fx.GraphModule, example: torch.Tensor) -> dict[str, Any]:
@@ -146,19 +104,28 @@ def bind_nodes(module: fx.GraphModule, values: Mapping[str, Any]) -> dict[str, N
             nodes[fx_node.name] = Node(fx_node.name, "input", "", None, (), shape, (), {})
         elif fx_node.op in ("call_module", "call_function", "call_method") and _reads(fx_node, nodes):
             _bind(module, fx_node, values, nodes, refused)
+    refused += [f"{name} ({node.operation}: inside the network; supported: last)" for name, node in _not_last(nodes)]
     if refused:
         known = ", ".join(sorted(FAMILIES))
         raise UnsupportedOperation(f"unsupported operations: {'; '.join(refused)}. Supported: {known}")
     return nodes
 
 
+def _not_last(nodes: Mapping[str, Node]) -> list[tuple[str, Node]]:
+    """Nodes that only have a rule as the last operation, and are read by another."""
+    read = {source for node in nodes.values() for source in node.inputs}
+    return [(name, node) for name, node in nodes.items() if node.family and node.family.last and name in read]
+
+
 def _bind(
     module: fx.GraphModule, fx_node: fx.Node, values: Mapping[str, Any], nodes: dict[str, Node], refused: list[str]
 ) -> None:
     value = values[fx_node.name]
-    if not isinstance(value, torch.Tensor):
-        return
     operation = _operation(module, fx_node)
+    if not isinstance(value, torch.Tensor):
+        if _holds_tensors(value) and not _is_split(fx_node):
+            refused.append(f"{fx_node.name} ({operation}: returns several tensors)")
+        return
     found = _family_of(module, fx_node)
     if found is None:
         refused.append(f"{fx_node.name} ({operation})")
@@ -191,12 +158,18 @@ def _reads(fx_node: fx.Node, nodes: Mapping[str, Node]) -> list[str]:
     for source in fx_node.all_input_nodes:
         if source.name in nodes:
             names.append(source.name)
-        elif source.op in ("call_function", "call_method") and _is_split(source):
+        elif _is_split(source):
             names.extend(_reads(source, nodes))
     return names
 
 
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and any(isinstance(part, torch.Tensor) for part in value)
+
+
 def _is_split(fx_node: fx.Node) -> bool:
+    if fx_node.op == "call_module":
+        return False
     found = find_family(fx_node.target)
     return found is not None and found[0].remaps and getattr(fx_node.target, "__name__", fx_node.target) in SPLITS
 

@@ -7,6 +7,8 @@ over the positive ones (expected linear time), and emits positions in ascending 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -26,10 +28,11 @@ def select(problem: Problem) -> Chosen:
     arrays = _arrays(problem)
     active, negate, target = arrays.pop("active"), arrays.pop("negate"), arrays.pop("target")
     parts = []
-    for start in range(0, active.size, step):
-        rows = slice(start, start + step)
-        goal = target[rows] if target.size else target
-        parts.append(_compiled()["select"](active[rows], negate[rows], goal, **arrays))
+    with _torch_threads():
+        for start in range(0, active.size, step):
+            rows = slice(start, start + step)
+            goal = target[rows] if target.size else target
+            parts.append(_compiled()["select"](active[rows], negate[rows], goal, **arrays))
     counts = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int64)
     offsets = np.zeros(counts.size + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
@@ -38,6 +41,19 @@ def select(problem: Problem) -> Chosen:
         for column, kind in ((1, np.int64), (2, np.int64), (3, np.float32))
     ]
     return Chosen(torch.from_numpy(offsets), *(torch.from_numpy(column) for column in columns))
+
+
+@contextmanager
+def _torch_threads() -> Iterator[None]:
+    """As many workers as torch has; numba shares torch's OpenMP and would leave torch with its own number."""
+    import numba
+
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _arrays(problem: Problem) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class Findings:
     densities: kind → node → overall density; density: kind → overall density; growth: kind → density after merging
     1, 2, … classes. attacks: one row per attack (name, options, tried, successful, success_rate, mean l2, linf, l0,
     seconds). features: test rows. scores: detector → (rows,) score of every feature row. evaluation: metrics of every
-    detector and attack. ablation: curves. seconds: stage → wall-clock time. command: what made it.
+    detector and attack. ablation: curves. seconds: stage → wall-clock time. command: what made it. seeds: AUROC per
+    detector, attack and split seed. unseen: rows of the evaluation on attacks left out of fitting.
     """
 
     title: str
@@ -80,3 +81,5 @@ class Findings:
     flagged: Sequence[Flagged]
     ablation: Sequence[Curve]
     seconds: Mapping[str, float]
+    seeds: Sequence[Mapping[str, Any]] = ()
+    unseen: Sequence[Mapping[str, Any]] = ()

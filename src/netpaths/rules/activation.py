@@ -32,9 +32,12 @@ def refuse(node: Node) -> str | None:
     weight = arguments.get("weight")
     if isinstance(weight, torch.Tensor) and bool((weight < 0).any()):
         return "a PReLU with negative slopes; supported: at least 0"
-    low, high = arguments.get("min_val", -1), arguments.get("max_val", 1)
-    if low is not None and high is not None and not low <= 0 <= high:
-        return f"bounds {low} and {high}; supported: bounds around 0"
+    for name in ("min_val", "min", "max_val", "max"):
+        bound = arguments.get(name)
+        if isinstance(bound, (str, torch.Tensor)):
+            return "bounds that are tensors; supported: numbers"
+        if bound is not None and (bound > 0 if name.startswith("min") else bound < 0):
+            return f"bound {name}={bound}; supported: bounds around 0"
     if arguments.get("threshold", 0) != 0 or arguments.get("value", 0) != 0:
         return "a threshold other than 0"
     return None
@@ -60,7 +63,7 @@ FUNCTIONS: dict[Any, str] = {
     F.softsign: "input",
     torch.tanh: "input",
     F.tanh: "input",
-    torch.clamp: "input min_val=None max_val=None",
+    torch.clamp: "input min=None max=None",
 }
 
 register(
@@ -81,7 +84,7 @@ register(
             nn.Threshold: "threshold value",
         },
         functions=FUNCTIONS,
-        methods={"relu": "input", "tanh": "input", "clamp": "input min_val=None max_val=None"},
+        methods={"relu": "input", "tanh": "input", "clamp": "input min=None max=None"},
         refuse=refuse,
     ),
     select,
@@ -129,7 +132,8 @@ register(
             torch.log_softmax: "input dim=None",
         },
         methods={"softmax": "input dim=None", "log_softmax": "input dim=None"},
-        refuse=lambda node: None if len(node.shape) == 1 else "inside the network; supported: on the logits",
+        refuse=lambda node: None if node.arguments.get("dim") in (1, -1, None) else "not over the classes",
+        last=True,
     ),
     select,
 )

@@ -9,6 +9,7 @@ import torch
 from netpaths import kernels
 from netpaths.graph import Family, Field, Node
 from netpaths.kernels import Chosen
+from netpaths.rules.affine import pass_through, refuse_spread
 from netpaths.rules.rule import Active, Layer, Selection, Synapses, register
 from netpaths.rules.windows import problem_of
 
@@ -29,14 +30,12 @@ def refuse(node: Node) -> str | None:
         return "a factor alpha other than 1"
     if len(node.inputs) == 2 and node.input_shapes[0] != node.input_shapes[1]:
         return f"operands of shapes {node.input_shapes[0]} and {node.input_shapes[1]}; supported: equal shapes"
-    return None
+    return refuse_spread(node)
 
 
 def select(layer: Layer) -> Selection:
     """The smallest sufficient operands of every active sum; a constant added passes through with the sign rule."""
     if len(layer.inputs) == 1:
-        from netpaths.rules.affine import pass_through
-
         return pass_through(layer, torch.ones((), device=layer.output.device))
     stacked = torch.stack([value.flatten(1) for value in layer.inputs], 1)
     chosen = _all_operands(layer, stacked) if layer.selector.merge == "all" else None

@@ -61,20 +61,29 @@ def select_negated(layer: Layer) -> Selection:
     return pass_through(layer, torch.tensor(-1.0, device=layer.output.device))
 
 
+def refuse_spread(node: Node) -> str | None:
+    """A constant larger than the activation copies it."""
+    if len(node.inputs) == 1 and node.shape != node.input_shapes[0]:
+        return f"spreads its input of shape {node.input_shapes[0]} over {node.shape}; supported: equal shapes"
+    return None
+
+
 def refuse_product(node: Node) -> str | None:
     """A product or quotient of two activations is not affine."""
     if _two_activations(node):
         return "combines two activations; supported: a constant and an activation"
-    if "truediv" in node.operation or node.operation == "div":
-        return "divides a constant by an activation" if not isinstance(node.arguments["input"], str) else None
-    return None
+    if ("truediv" in node.operation or node.operation == "div") and not isinstance(node.arguments["input"], str):
+        return "divides a constant by an activation"
+    return refuse_spread(node)
 
 
 def refuse_difference(node: Node) -> str | None:
     """The difference of two activations has no rule."""
     if node.arguments.get("alpha", 1) != 1:
         return "a factor alpha other than 1"
-    return "combines two activations; supported: a constant and an activation" if _two_activations(node) else None
+    if _two_activations(node):
+        return "combines two activations; supported: a constant and an activation"
+    return refuse_spread(node)
 
 
 def _two_activations(node: Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,10 +41,10 @@ def select(layer: Layer) -> Selection:
     chosen = Chosen(offsets, *(torch.cat([piece[column] for piece in pieces]) for column in (1, 2, 3)))
     active = activate(layer, chosen, layer.inputs[0].shape)
     if layer.active.reversed is not None:
-        turned = torch.zeros_like(active.mask).reshape(-1)
+        own = torch.zeros_like(active.mask).reshape(-1)
         flags = layer.active.reversed.reshape(-1)[problem.active]
-        turned[chosen.sources[flags.repeat_interleave(chosen.counts())]] = True
-        active = type(active)(active.mask, turned.reshape(active.mask.shape), active.amount)
+        own[chosen.sources[~flags.repeat_interleave(chosen.counts())]] = True
+        active = replace(active, reversed=active.mask & ~own.reshape(active.mask.shape))
     return Selection((active,), Synapses(problem.active, chosen))
 
 

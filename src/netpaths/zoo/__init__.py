@@ -15,6 +15,7 @@ from netpaths.zoo.cifar_resnet import CifarResNet, resnet20, resnet32, resnet44,
 from netpaths.zoo.custom import load_custom
 from netpaths.zoo.lenet import LeNet5, LeNet300100
 from netpaths.zoo.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize, Normalized
+from netpaths.zoo.restricted import Restricted
 from netpaths.zoo.squeezenet import SqueezeNet
 from netpaths.zoo.vision import import_timm, import_torchvision
 from netpaths.zoo.weights import load_weights, save_weights
@@ -26,6 +27,7 @@ __all__ = [
     "LeNet300100",
     "Normalize",
     "Normalized",
+    "Restricted",
     "SqueezeNet",
     "ZooModel",
     "import_timm",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
-from netpaths.graph import Graph
 from netpaths.path import Path
+
+if TYPE_CHECKING:
+    from netpaths.graph.graph import Graph
 
 
 class PathMethod(Protocol):
@@ -24,4 +26,18 @@ class PathMethod(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """Name and parameters, stored with every path and profile."""
+        ...
+
+
+@runtime_checkable
+class RankedMethod(Protocol):
+    """A notion of path with a seed, so that the runner-up class has a path of its own."""
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Ranks whose paths are worth comparing with a profile."""
+        ...
+
+    def extract_ranks(self, graph: Graph, x: torch.Tensor, ranks: tuple[int, ...]) -> list[list[Path]]:
+        """The paths of several ranks from one forward pass: a list (ranks) of lists (batch)."""
         ...

@@ -1,0 +1,68 @@
+"""The command line: one subcommand per arrow of the data flow."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+USAGE, INTERNAL, INTERRUPTED, TERMINATED = 2, 3, 130, 143
+KEPT_NOTHING = "nothing half-written is left; run the same command again to start over"
+
+
+def main() -> None:
+    """Run the command line and exit: 0, 2 for a user's error, 130 when interrupted, 3 for an error of netpaths."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return the exit code; every error is one line on stderr."""
+    from netpaths.cli.app import command
+    from netpaths.errors import NetpathsError
+
+    try:
+        with command().make_context("netpaths", list(arguments)) as context:
+            command().invoke(context)
+        return 0
+    except KeyboardInterrupt as error:
+        _complain(error, arguments, f"interrupted: {error or KEPT_NOTHING}")
+        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+    except NetpathsError as error:
+        _complain(error, arguments, f"error: {error}")
+        return USAGE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(error, arguments, f"error: {where}{error.strerror or error}")
+        return USAGE
+    except Exception as error:
+        return _other_outcome(error, arguments)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _other_outcome(error: Exception, arguments: Sequence[str]) -> int:
+    """Typer's own ways to end, an exit code or a usage error; anything else is a bug."""
+    from netpaths.cli.app import explain
+
+    if hasattr(error, "format_message"):
+        _complain(error, arguments, f"error: {explain(error)}")
+        return USAGE
+    if hasattr(error, "exit_code"):
+        return int(error.exit_code)
+    _complain(error, arguments, f"internal error: {type(error).__name__}: {error} (--debug shows the traceback)")
+    return INTERNAL
+
+
+def _complain(error: BaseException, arguments: Sequence[str], text: str) -> None:
+    if "--debug" in arguments:
+        traceback.print_exception(error, file=sys.stderr)
+    print(f"netpaths: {' '.join(text.split())}", file=sys.stderr)

@@ -1,0 +1,105 @@
+"""Options that several commands share, spelled once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="The network: lenet5, resnet20, …, torchvision:NAME, timm:NAME or FILE.py:FUNCTION.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Its weights: a safetensors state dict, or the folder of a train run.  [default: random from --seed]",
+        metavar="FILE",
+    ),
+]
+Normalize = Annotated[
+    str | None,
+    typer.Option(
+        help="Pixel normalisation in front of the network: imagenet or none.  [default: the model's own]",
+        metavar="NAME",
+    ),
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="The images: digits, mnist:DIR, cifar10:DIR, cifar100:DIR, FILE.parquet, or a folder of CLASS/IMAGE.",
+        metavar="DATA",
+        show_default=False,
+    ),
+]
+OptionalData = Annotated[
+    str | None,
+    typer.Option(
+        help="The images: digits, mnist:DIR, cifar10:DIR, cifar100:DIR, FILE.parquet, or a folder of CLASS/IMAGE.",
+        metavar="DATA",
+        show_default=False,
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        help="Height and width to resize images to.  [default: the data's; a folder's: the model's]", min=1, metavar="N"
+    ),
+]
+Channels = Annotated[
+    int | None,
+    typer.Option(
+        help="Convert images to 1 or 3 channels.  [default: the data's; a folder's: the model's]",
+        min=1,
+        max=3,
+        metavar="N",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(help="Use that many images, drawn evenly over the classes.  [default: all]", min=1, metavar="N"),
+]
+Out = Annotated[Path, typer.Option(help="The run's folder.", metavar="DIR", show_default=False)]
+OptionalOut = Annotated[
+    Path | None, typer.Option(help="The run's folder.  [default: print only]", metavar="DIR", show_default=False)
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace another run in --out.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, … or auto.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, metavar="N")]
+BatchSize = Annotated[int, typer.Option(help="Images computed at once.", min=1, metavar="N")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: as torch chooses]", min=1, metavar="N")]
+Json = Annotated[
+    str | None, typer.Option("--json", help="Also write the result as JSON; - prints it instead.", metavar="FILE")
+]
+Theta = Annotated[
+    float, typer.Option(help="Share of an active neuron's value that its chosen inputs must cover, in (0, 1].")
+]
+Last = Annotated[
+    int | None,
+    typer.Option(help="Stop after that many layers counted from the output.  [default: all]", min=1, metavar="N"),
+]
+Layers = Annotated[
+    str | None, typer.Option(help="Layers to compare, with commas.  [default: every linear and convolution layer]")
+]
+Kind = Annotated[
+    str | None, typer.Option(help="What to compare: synapse, weight or neuron.  [default: synapse]", metavar="KIND")
+]
+Kinds = Annotated[str, typer.Option("--kind", help="What to keep of a path, with commas.", metavar="KINDS")]
+ProfileFile = Annotated[
+    Path,
+    typer.Option("--profile", help="Class paths: a file, or the folder of a profile run.", metavar="FILE"),
+]
+Attacked = Annotated[
+    Path, typer.Option("--attacks", help="Attacked images: the folder of an attack run.", metavar="DIR")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+DEVICE = "auto"
+THETA = 0.5
+KINDS = "neuron,synapse,weight"

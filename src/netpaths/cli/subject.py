@@ -1,0 +1,186 @@
+"""The network and the images that a command works on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from netpaths.data import Images, load_data
+from netpaths.errors import BadFile, BadInput, BadOption
+from netpaths.graph import Graph
+from netpaths.methods import EffectivePath
+from netpaths.profile import Profile
+from netpaths.runs import file_of
+from netpaths.zoo import MODELS, load_model
+
+WEIGHTS = "model.safetensors"
+PROFILE = "profile.safetensors"
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name, auto taking a GPU where there is one; raises BadOption when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadOption(f"there is no device {name!r}; use cpu, cuda, cuda:1, … or auto") from error
+    return device
+
+
+def load_network(
+    name: str,
+    weights: Path | None = None,
+    normalize: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    classes: int | None = None,
+) -> nn.Module:
+    """The network in evaluation mode on ``device``; without weights they are random, drawn with ``seed``.
+
+    classes: number of outputs; by default as many as the weights say that they were trained for.
+    """
+    place = find_device(device)
+    torch.manual_seed(seed)
+    file = None if weights is None else file_of(weights, WEIGHTS) if weights.is_dir() else weights
+    if file is not None and is_named(name):
+        classes = classes or _trained_classes(file)
+    return load_model(name, file, classes, normalize).to(place)
+
+
+def is_named(name: str) -> bool:
+    """Whether a network comes by name, with a free number of outputs, and not from the user's own function."""
+    return ".py:" not in name
+
+
+def _trained_classes(file: Path) -> int | None:
+    """The number of outputs in the header of weights that ``netpaths train`` wrote."""
+    try:
+        with safe_open(str(file), framework="numpy") as stream:
+            found = json.loads((stream.metadata() or {}).get("header", "{}")).get("classes")
+    except (SafetensorError, OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, int) else None
+
+
+def load_images(
+    data: str,
+    split: str,
+    model: nn.Module,
+    name: str,
+    size: int | None = None,
+    channels: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Images:
+    """The images of ``data``; those of a folder come in the network's own size unless told otherwise."""
+    if _is_folder(data):
+        shape = input_shape(model, name)
+        if shape is not None:
+            channels, size = channels or shape[0], size or shape[1]
+    return load_data(data, split, size, limit, seed, channels=channels)
+
+
+def input_shape(model: nn.Module, name: str) -> tuple[int, int, int] | None:
+    """The (channels, height, width) that a network is made for, None where it does not say."""
+    if name in MODELS:
+        return MODELS[name].shape
+    if name.startswith("torchvision:"):
+        return (3, 224, 224)
+    config = getattr(getattr(model, "model", model), "pretrained_cfg", None) or {}
+    shape = config.get("input_size") if isinstance(config, dict) else None
+    return None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2]))
+
+
+def make_graph(model: nn.Module, name: str, shape: tuple[int, ...]) -> Graph:
+    """The network traced for images of ``shape``; raises BadInput with the shape it is made for when they differ."""
+    parameter = next(model.parameters(), torch.zeros(1))
+    try:
+        return Graph(model, torch.zeros(1, *shape, device=parameter.device))
+    except BadInput as error:
+        made_for = MODELS[name].shape if name in MODELS else None
+        if made_for is None or made_for == tuple(shape):
+            raise
+        raise BadInput(
+            f"images have shape {tuple(shape)}, {name} takes {made_for}; "
+            f"convert them with --channels {made_for[0]} --size {made_for[1]}"
+        ) from error
+
+
+def check_labels(images: Images, graph: Graph) -> None:
+    """Raise BadInput when the images' labels are beyond the network's outputs."""
+    if len(images) and int(images.labels.max()) >= graph.classes:
+        raise BadInput(
+            f"the data has label {int(images.labels.max())} but the model {graph.classes} outputs; "
+            "use the data that it was trained on"
+        )
+
+
+def on_device(images: Images, batch_size: int, graph: Graph) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches (images, labels) with the images where the graph computes."""
+    place = device_of(graph)
+    return ((batch.to(place), labels) for batch, labels in images.batches(batch_size))
+
+
+def device_of(graph: Graph) -> torch.device:
+    """Where the graph computes."""
+    return next(graph.module.parameters(), torch.zeros(1)).device
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """The names in a text with commas, None for None."""
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def effective_path(theta: float, last: int | None, kinds: str) -> EffectivePath:
+    """The method that the options ask for; raises BadOption for a value out of range."""
+    chosen = names(kinds) or ()
+    known = ("neuron", "synapse", "weight")
+    wrong = [kind for kind in chosen if kind not in known]
+    if wrong or not chosen:
+        raise BadOption(f"--kind is {kinds!r}, expected some of {', '.join(known)}")
+    if not 0 < theta <= 1:
+        raise BadOption(f"--theta is {theta:g}, expected a share above 0 and at most 1")
+    return EffectivePath(theta=theta, last=last, kinds=chosen)
+
+
+def load_profile(place: Path, graph: Graph) -> tuple[Path, Profile, EffectivePath]:
+    """The profile's file, the profile, checked against the model, and the method it was made with."""
+    file = file_of(place, PROFILE)
+    profile = Profile.load(file, graph.fingerprint)
+    return file, profile, method_of(profile, file)
+
+
+def method_of(profile: Profile, file: Path) -> EffectivePath:
+    """The method that made a profile; raises BadFile when this version does not know it."""
+    parameters: dict[str, Any] = dict(profile.method)
+    if parameters.pop("name", None) != "effective":
+        raise BadFile(f"{file} was made by a method that is unknown here: {dict(profile.method)}")
+    try:
+        return EffectivePath(**{**parameters, "kinds": tuple(parameters.get("kinds", ()))})
+    except TypeError as error:
+        raise BadFile(f"{file} was made by a method with other parameters: {error}") from error
+
+
+def check_comparison(
+    graph: Graph, method: EffectivePath, kind: str | None, layers: str | None
+) -> tuple[str, ...] | None:
+    """The layers to compare; raises BadOption for a kind the paths lack and UnknownNode for a layer."""
+    if kind is not None and kind not in method.kinds:
+        raise BadOption(f"--kind is {kind!r}, the profile's paths have {', '.join(method.kinds)}")
+    chosen = names(layers)
+    for layer in chosen or ():
+        if not graph.node(layer).layer:
+            raise BadOption(f"{layer} is no linear or convolution layer; the model's are {', '.join(graph.layers)}")
+    return chosen
+
+
+def _is_folder(data: str) -> bool:
+    return data.startswith("folder:") or Path(data.partition("?")[0]).is_dir()

@@ -1,0 +1,219 @@
+"""netpaths trace: the path of one image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netpaths.cli import options
+from netpaths.cli.examples import section
+from netpaths.cli.session import Session, table
+
+if TYPE_CHECKING:
+    import torch
+
+    from netpaths.methods import EffectivePath
+    from netpaths.profile import Profile
+    from netpaths.report.findings import Example
+    from netpaths.runs import Run
+
+EXAMPLES = (
+    "netpaths trace photo.png --model lenet5 --weights runs/lenet5",
+    "netpaths trace --data digits --index 7 --model lenet5 --weights runs/lenet5 --profile runs/profile "
+    "--out runs/trace",
+    "netpaths trace photo.png --model lenet5 --weights runs/lenet5 --theta 0.9 --last 2 --out runs/photo",
+)
+FILES = ("path.safetensors", "trace.html")
+
+Image = Annotated[Path | None, typer.Argument(help="An image file.", show_default=False)]
+Index = Annotated[int | None, typer.Option(help="Take this image of --data instead of a file.", min=0)]
+Split = Annotated[str, typer.Option(help="Part of --data that --index counts in: train or test.")]
+Rank = Annotated[int, typer.Option(help="Explain the class with the largest logit (1), the second (2), …", min=1)]
+Theta = Annotated[
+    float | None,
+    typer.Option(help="Share of an active neuron's value to cover.  [default: the profile's, or 0.5]"),
+]
+Last = Annotated[
+    int | None,
+    typer.Option(help="Stop after that many layers from the output.  [default: the profile's, or all]", min=1),
+]
+Compared = Annotated[
+    Path | None,
+    typer.Option("--profile", help="Class paths to compare with: a file, or a profile run's folder.", metavar="FILE"),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("trace", epilog=section(*EXAMPLES))(trace)
+
+
+def trace(
+    context: typer.Context,
+    model: options.Model,
+    image: Image = None,
+    data: options.OptionalData = None,
+    index: Index = None,
+    split: Split = "test",
+    weights: options.Weights = None,
+    normalize: options.Normalize = None,
+    size: options.Size = None,
+    channels: options.Channels = None,
+    profile: Compared = None,
+    theta: Theta = None,
+    last: Last = None,
+    rank: Rank = 1,
+    out: options.OptionalOut = None,
+    seed: options.Seed = 0,
+    device: options.Device = options.DEVICE,
+    threads: options.Threads = None,
+    force: options.Force = False,
+    json: options.Json = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show which neurons, synapses and weights carry the prediction of one image."""
+    from netpaths.cli import subject
+    from netpaths.report.trace_page import layer_rows
+
+    session = Session.of(context)
+    check_source(image, data, index)
+    network = subject.load_network(model, weights, normalize, seed, device)
+    if image is not None:
+        pixels, label, names = _from_file(image, network, model, size, channels)
+    else:
+        images = subject.load_images(str(data), split, network, model, size, channels)
+        pixels, label, names = _from_data(images, int(index or 0))
+    graph = subject.make_graph(network, model, tuple(pixels.shape[1:]))
+    compared = None if profile is None else subject.load_profile(profile, graph)
+    method = _method(None if compared is None else compared[2], theta, last, rank)
+    path = method.extract(graph, pixels.to(subject.device_of(graph)))[0]
+    example = _example(pixels[0], path, label, None if compared is None else compared[1])
+    with session.maybe_run(FILES, {"model": graph.fingerprint, "image": _digest(pixels)}) as run:
+        if run is not None:
+            shown = names or [str(number) for number in range(graph.classes)]
+            _write(run, example, graph.operations(), shown, session)
+    session.say(*_lines(example, names, run))
+    session.finish({**_result(example, names), "layers": layer_rows(example)})
+
+
+def check_source(image: Path | None, data: str | None, index: int | None) -> None:
+    """Raise BadOption unless there is either a file, or data with an index."""
+    from netpaths.errors import BadOption
+
+    if (image is None) == (index is None) or (index is not None and data is None):
+        raise BadOption("give either an image file, or --data with --index")
+
+
+def _from_file(
+    file: Path, network: Any, model: str, size: int | None, channels: int | None
+) -> tuple[torch.Tensor, int, list[str]]:
+    from netpaths.cli.subject import input_shape
+    from netpaths.data import load_image
+    from netpaths.errors import BadOption
+
+    shape = input_shape(network, model)
+    if shape is None and size is None:
+        raise BadOption(f"{model} does not say what size of image it takes; give --size (and --channels 1 for grey)")
+    made_for = shape or (3, 0, 0)
+    return load_image(file, (channels or made_for[0], size or made_for[1], size or made_for[2])), -1, []
+
+
+def _from_data(images: Any, index: int) -> tuple[torch.Tensor, int, list[str]]:
+    from netpaths.errors import BadOption
+
+    if index >= len(images):
+        raise BadOption(f"--index is {index}, the data has {len(images)} images")
+    pixels, labels = images[index : index + 1]
+    return pixels, int(labels[0]), list(images.classes)
+
+
+def _method(own: EffectivePath | None, theta: float | None, last: int | None, rank: int) -> EffectivePath:
+    """The profile's method, or one with the options asked for; raises BadOption where they disagree."""
+    from dataclasses import replace
+
+    from netpaths.cli import subject
+    from netpaths.errors import BadOption
+
+    if own is None:
+        made = subject.effective_path(options.THETA if theta is None else theta, last, options.KINDS)
+        return replace(made, rank=rank)
+    for name, value in {"theta": theta, "last": last}.items():
+        if value is not None and value != getattr(own, name):
+            raise BadOption(f"--{name} is {value:g} but the profile was made with {getattr(own, name)}; leave it out")
+    return replace(own, rank=rank)
+
+
+def _example(pixels: torch.Tensor, path: Any, label: int, profile: Profile | None) -> Example:
+    from netpaths.report.findings import Example
+    from netpaths.similarity import image_class_similarity, total_similarity
+
+    if profile is None:
+        return Example(pixels, path, label)
+    totals = {each: total_similarity(path, profile[each]) for each in profile}
+    layers = image_class_similarity(path, profile[path.seed]) if path.seed in profile else {}
+    return Example(pixels, path, label, layers, totals)
+
+
+def _write(run: Run, example: Example, operations: Any, names: list[str], session: Session) -> None:
+    from netpaths.path import save_path
+    from netpaths.report.trace_page import write_trace_report
+
+    save_path(example.path, run.path("path.safetensors"))
+    title = f"The path of {session.options['image'] or 'image ' + str(session.options['index'])}"
+    command = str(run.config["command_line"])
+    write_trace_report(example, operations, names, run.folder, title, command, session.options)
+
+
+def _result(example: Example, names: list[str]) -> dict[str, Any]:
+    path = example.path
+    return {
+        "predicted": path.predicted,
+        "seed": path.seed,
+        "label": None if example.label < 0 else example.label,
+        "class_names": names,
+        "class_similarity": example.class_similarity,
+    }
+
+
+def _lines(example: Example, names: list[str], run: Run | None) -> list[Any]:
+    path = example.path
+
+    def name(label: int | None) -> str:
+        return f"class {label}" + (
+            f" ({names[label]})" if label is not None and names and names[label] != str(label) else ""
+        )
+
+    truth = f", labelled {name(example.label)}" if example.label >= 0 else ""
+    of_rank = f"; this is the path of {name(path.seed)}" if path.seed != path.predicted else ""
+    lines: list[Any] = [f"predicted {name(path.predicted)}{truth}{of_rank}", table("", _layers(example))]
+    if example.class_similarity:
+        order = sorted(example.class_similarity, key=lambda label: -example.class_similarity[label])
+        rows = [{"class": name(label), "share inside": example.class_similarity[label]} for label in order[:10]]
+        lines.append(table("Share of the path inside each class path", rows))
+    return [*lines, *([] if run is None else [f"wrote {run.path('trace.html')}"])]
+
+
+def _layers(example: Example) -> list[dict[str, Any]]:
+    """A row per linear and convolution layer: what the path takes of it."""
+    path = example.path
+    rows = []
+    for node in path.layers:
+        row: dict[str, Any] = {"layer": node}
+        for kind in ("neuron", "synapse", "weight"):
+            part = path.sites.get((node, kind))  # type: ignore[call-overload]
+            row[f"{kind}s"] = None if part is None else len(part)
+            row[f"of all {kind}s"] = None if part is None else f"{len(part) / part.total:.2%}"
+        if example.similarity:
+            row["inside class path"] = example.similarity.get(node)
+        if any(path_site.node == node for path_site in path):
+            rows.append(row)
+    return rows
+
+
+def _digest(pixels: torch.Tensor) -> str:
+    import hashlib
+
+    return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
