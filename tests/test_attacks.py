@@ -279,3 +279,17 @@ def test_missing_foolbox(
     monkeypatch.setitem(sys.modules, "foolbox", None)
     with pytest.raises(MissingExtra, match=r"pip install 'netpaths\[attacks\]'"):
         attack("fgsm", digits_lenet, *batch)
+
+
+@pytest.mark.parametrize(("name", "plain"), [("fgsm-minimal", "fgsm"), ("bim-minimal", "bim")])
+def test_minimal_attacks_stop_at_the_first_radius_that_succeeds(
+    digits_lenet: nn.Module, batch: tuple[Tensor, Tensor], name: str, plain: str
+) -> None:
+    images, labels = batch
+    steps = {"steps": 5, "stepsize": 0.3} if plain == "bim" else {}
+    found = attack(name, digits_lenet, images, labels, epsilon=0.4, levels=4, **steps)
+    tries = [attack(plain, digits_lenet, images, labels, epsilon=0.1 * level, **steps) for level in (1, 2, 3, 4)]
+    assert found.success.any()
+    for position in np.flatnonzero(found.success):
+        first = next(level for level, each in enumerate(tries) if each.success[position])
+        assert torch.allclose(found.images[position], tries[first].images[position], atol=1e-6)

@@ -63,12 +63,12 @@ def open_run(
     files: Sequence[str],
     inputs: Mapping[str, Any] | None = None,
     force: bool = False,
-    arguments: Sequence[str] | None = None,
+    arguments: Sequence[str] = (),
 ) -> Run:
     """Make ``folder`` a run of ``command``, or go on with the same run in it, and write its config.json.
 
     options: everything resolved, with the seed. files: names of what the run writes. inputs: fingerprints and digests
-    of model and data. force: remove another run's files first. arguments: the command line, sys.argv by default.
+    of model and data. force: remove another run's files first. arguments: the command line as typed.
     Raises BadOption when the folder holds another run or files that are no run's, and StorageFull.
     """
     folder = Path(folder)
@@ -78,7 +78,7 @@ def open_run(
         "inputs": plain(inputs or {}),
         "files": [CONFIG, *files],
         "versions": versions(),
-        "command_line": shlex.join(["netpaths", *(sys.argv[1:] if arguments is None else arguments)]),
+        "command_line": shlex.join(["netpaths", *arguments]),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     _check_folder(folder, config, force)

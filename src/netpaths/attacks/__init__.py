@@ -31,6 +31,8 @@ ATTACKS: Mapping[str, Attack] = dict(
     [
         _attack("fgsm", adapter.fgsm, "fast gradient sign, L∞"),
         _attack("bim", adapter.bim, "basic iterative method, L∞"),
+        _attack("fgsm-minimal", adapter.minimal_fgsm, "FGSM of the smallest length that succeeds, L∞"),
+        _attack("bim-minimal", adapter.minimal_bim, "BIM in the smallest ball that succeeds, L∞"),
         _attack("pgd", adapter.pgd, "projected gradient descent with restarts, L∞"),
         _attack("deepfool", adapter.deepfool, "DeepFool, L2"),
         _attack("cw", adapter.carlini_wagner, "Carlini and Wagner, L2"),

@@ -7,6 +7,7 @@ import warnings
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from netpaths.attacks.result import Options
@@ -23,6 +24,17 @@ def bim(model: nn.Module, images: Tensor, labels: Tensor, options: Options) -> T
     """Repeated small signed gradient steps in the L∞ ball (Kurakin et al., 2017)."""
     method = _attacks().LinfBasicIterativeAttack(rel_stepsize=options["stepsize"], steps=options["steps"])
     return _run(method, model, images, _away_from(labels), options["epsilon"])
+
+
+def minimal_fgsm(model: nn.Module, images: Tensor, labels: Tensor, options: Options) -> Tensor:
+    """FGSM of the smallest length that succeeds, of ``levels`` up to epsilon (as in foolbox 1)."""
+    return _smallest(_attacks().LinfFastGradientAttack(), model, images, labels, options)
+
+
+def minimal_bim(model: nn.Module, images: Tensor, labels: Tensor, options: Options) -> Tensor:
+    """BIM in the smallest ball that succeeds, of ``levels`` up to epsilon (as in foolbox 1)."""
+    method = _attacks().LinfBasicIterativeAttack(rel_stepsize=options["stepsize"], steps=options["steps"])
+    return _smallest(method, model, images, labels, options)
 
 
 def pgd(model: nn.Module, images: Tensor, labels: Tensor, options: Options) -> Tensor:
@@ -62,6 +74,18 @@ def _run(method: Any, model: nn.Module, images: Tensor, criterion: Any, epsilon:
     _, changed, _ = method(wrapped, images, criterion, epsilons=epsilon)
     result: Tensor = changed
     return result.detach()
+
+
+def _smallest(method: Any, model: nn.Module, images: Tensor, labels: Tensor, options: Options) -> Tensor:
+    """Each image at the smallest level that succeeds; the largest where none does."""
+    wrapped = _foolbox().PyTorchModel(model, bounds=(0, 1), device=images.device)
+    levels = int(options["levels"])
+    radii = [options["epsilon"] * (level + 1) / levels for level in range(levels)]
+    _, changed, success = method(wrapped, images, _away_from(labels), epsilons=radii)
+    first = success.int().argmax(0)
+    first = first.masked_fill(~success.any(0), levels - 1)
+    stacked: Tensor = torch.stack(list(changed))
+    return stacked[first, torch.arange(len(images), device=images.device)].detach()
 
 
 def _away_from(labels: Tensor) -> Any:

@@ -38,6 +38,8 @@ def _carlini(**options: Any) -> Table:
 STRENGTHS: Mapping[str, Table] = {
     "fgsm": _epsilons(0.3, 8 / 255, 8 / 255),
     "bim": _epsilons(0.2, 8 / 255, 4 / 255, steps=20, stepsize=0.1),
+    "fgsm-minimal": _epsilons(1.0, 0.5, 0.5, levels=100),
+    "bim-minimal": _epsilons(0.4, 16 / 255, 16 / 255, levels=32, steps=10, stepsize=0.2),
     "pgd": _epsilons(0.2, 8 / 255, 4 / 255, steps=20, stepsize=0.1, restarts=2),
     "deepfool": _same(steps=50, candidates=10, overshoot=0.02),
     "cw": _carlini(),
@@ -62,6 +64,7 @@ STRENGTHS: Mapping[str, Table] = {
 RANGES: Mapping[str, tuple[float, float]] = {
     "epsilon": (0.0, 1.0),
     "stepsize": (1e-9, 10.0),
+    "levels": (1, 10_000),
     "steps": (1, 100_000),
     "restarts": (1, 1000),
     "candidates": (2, 100_000),

@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> int:
     from netpaths.errors import NetpathsError
 
     try:
-        with command().make_context("netpaths", list(arguments)) as context:
+        with command().make_context("netpaths", list(arguments), obj=arguments) as context:
             command().invoke(context)
         return 0
     except KeyboardInterrupt as error:

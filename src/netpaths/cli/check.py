@@ -176,7 +176,7 @@ def _shown(verdict: dict[str, Any]) -> dict[str, Any]:
         f"{row['layer']} rank {row['rank']}: {row['value']:.3f}, clean {row['clean_mean']:.3f}"
         for row in verdict["reasons"]
     ]
-    return {**shown, "departs most at": "; ".join(reasons)}
+    return {**shown, "departs most at": "; ".join(reasons) if verdict["flagged"] else ""}
 
 
 def _summary(verdicts: list[dict[str, Any]], detector: Detector) -> str:

@@ -20,7 +20,7 @@ HOW = ("out", "force", "json", "quiet", "debug", "threads")
 
 @dataclass(frozen=True)
 class Session:
-    """One call of a command. options: every resolved option that decides the result."""
+    """One call of a command. options: every resolved option that decides the result. arguments: as typed."""
 
     command: str
     options: Mapping[str, Any]
@@ -28,6 +28,7 @@ class Session:
     json: str | None
     force: bool
     quiet: bool
+    arguments: tuple[str, ...]
 
     @staticmethod
     def of(context: typer.Context) -> Session:
@@ -42,6 +43,7 @@ class Session:
             given.get("json"),
             bool(given.get("force")),
             bool(given.get("quiet")),
+            tuple(context.find_root().obj or ()),
         )
 
     def open_run(self, files: Sequence[str], inputs: Mapping[str, Any]) -> Run:
@@ -50,7 +52,7 @@ class Session:
 
         if self.out is None:
             raise TypeError(f"{self.command} was given no folder")
-        return open_run(self.out, self.command, self.options, files, inputs, self.force)
+        return open_run(self.out, self.command, self.options, files, inputs, self.force, self.arguments)
 
     def maybe_run(self, files: Sequence[str], inputs: Mapping[str, Any]) -> AbstractContextManager[Run | None]:
         """As `open_run`, or None where the user wants no files."""

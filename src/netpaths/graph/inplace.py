@@ -28,10 +28,10 @@ OUT_OF_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 """In-place functions and their counterparts."""
 
-VIEWS = frozenset(
-    "view reshape flatten getitem chunk split narrow transpose permute squeeze unsqueeze contiguous detach dropout "
-    "dropout2d alpha_dropout Flatten Unflatten Identity Dropout Dropout1d Dropout2d AlphaDropout".split()
-)
+FUNCTIONS = ("getitem", "chunk", "split", "narrow", "dropout", "dropout2d", "alpha_dropout", "contiguous", "detach")
+SHAPES = ("view", "reshape", "flatten", "transpose", "permute", "squeeze", "unsqueeze")
+MODULES = ("Flatten", "Unflatten", "Identity", "Dropout", "Dropout1d", "Dropout2d", "AlphaDropout")
+VIEWS = frozenset((*FUNCTIONS, *SHAPES, *MODULES))
 """Names of operations whose result may share memory with their first input in evaluation mode."""
 
 
@@ -65,7 +65,7 @@ def _make_pure(node: fx.Node, model: nn.Module) -> bool:
             node.target = name[:-1]
         return True
     if node.target in OUT_OF_PLACE:
-        node.target = OUT_OF_PLACE[node.target]  # type: ignore[index]
+        node.target = OUT_OF_PLACE[node.target]
         return True
     return _drop_flag(node)
 

@@ -12,6 +12,7 @@ from netpaths.report.style import (
     COLUMN,
     LINE,
     MARKERS,
+    PAPER,
     QUIET,
     WIDE,
     colour,
@@ -61,9 +62,10 @@ def _bars(axes: Axes, nodes: Sequence[str], shares: Sequence[float], shade: str)
     places = range(len(nodes))
     known = np.nan_to_num(np.array(shares, dtype=np.float64))
     axes.barh(places, known, color=shade, height=0.68)
+    box = {"facecolor": PAPER, "linewidth": 0, "pad": 0.8}
     if len(nodes) <= 24:
         for place, share in zip(places, shares):
-            axes.text(known[place] + 0.02, place, percent(share), va="center", fontsize=7.5)
+            axes.text(known[place] + 0.02, place, percent(share), va="center", fontsize=7.5, bbox=box)
     name_ticks(axes, nodes, "y", most=30)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.24 if len(nodes) <= 24 else 1)

@@ -138,11 +138,11 @@ def _score_range(scores: NDArray[np.float64], threshold: float) -> tuple[float, 
 
 @styled
 def auroc_figure(evaluation: Evaluation, main: str) -> Figure:
-    """AUROC with its interval: a row per detector, a panel per attack, for all attacks pooled and for the worst case."""
+    """AUROC with its interval: a row per detector, a panel per attack, for all attacks and for the worst case."""
     rows = [row for row in evaluation.results if row.kind in ("attack", "all", "worst case")]
     attacks = list(dict.fromkeys(row.attack for row in rows))
     detectors = sorted(dict.fromkeys(row.detector for row in rows), key=lambda name: name != main)
-    columns = min(3, len(attacks)) or 1
+    columns = min(4 if len(attacks) % 3 == 1 else 3, len(attacks)) or 1
     lines = -(-len(attacks) // columns) or 1
     figure = new_figure(WIDE, 0.55 + lines * (0.42 + 0.19 * len(detectors)))
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()

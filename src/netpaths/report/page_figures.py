@@ -9,7 +9,7 @@ import numpy as np
 from netpaths.report.density_figures import ablation_figure, density_figure, growth_figure
 from netpaths.report.detection_figures import auroc_figure, flagged_figure, roc_figure, score_figure
 from netpaths.report.findings import Example, Findings
-from netpaths.report.names import attack_name, detector_name
+from netpaths.report.names import detector_name
 from netpaths.report.parts import Illustration
 from netpaths.report.path_picture import class_name, path_figure
 from netpaths.report.sentences import ablation_sentence, main_rows, reason_sentence, spread
@@ -109,7 +109,7 @@ def detection_illustrations(findings: Findings) -> list[Illustration]:
             "scores",
             score_figure(findings.features, scores, threshold),
             f"Scores of {name} on clean and on attacked test images. Larger is more suspicious; everything right of "
-            "the dashed threshold is flagged. The outermost bars hold what lies beyond.",
+            f"the dashed threshold ({number(threshold)}) is flagged. The outermost bars hold what lies beyond.",
             f"Histograms of the score of clean and attacked images with the threshold {number(threshold)}.",
         ),
     ]
@@ -132,7 +132,8 @@ def flagged_illustrations(findings: Findings) -> list[Illustration]:
         Illustration(
             f"flagged-{place}",
             flagged_figure(flagged, findings.class_names),
-            f"Attack: {attack_name(flagged.attack)}. Bars: the layers that depart most.",
+            "Right: the share of this image’s path inside the class path, in the layers that depart by a standard "
+            "deviation or more from clean images (dots).",
             f"Original, attacked image and difference. {reason_sentence(flagged, findings.class_names)}",
             wide=True,
         )

@@ -43,7 +43,6 @@ def detectors_table(findings: Findings) -> Table:
         own = {row.kind: row for row in findings.evaluation.results if row.detector == name}
         pooled = own.get("all") or own.get("attack")
         worst = own.get("worst case")
-        threshold = findings.thresholds.get(name, pooled.thresholds.get(alpha) if pooled else None)
         rows.append(
             [
                 detector_name(name),
@@ -51,7 +50,6 @@ def detectors_table(findings: Findings) -> Table:
                 interval(worst.metrics["auroc"] if worst else None),
                 rate(pooled.caught.get(alpha) if pooled else None),
                 rate(pooled.false_alarms.get(alpha) if pooled else None),
-                number(threshold),
             ]
         )
     columns = (
@@ -60,10 +58,9 @@ def detectors_table(findings: Findings) -> Table:
         "AUROC, worst case",
         f"caught (threshold for {percent(alpha, 0)})",
         "false alarms",
-        "threshold",
     )
     strong = frozenset(place for place, name in enumerate(detectors) if name == findings.main_detector)
-    return Table("Detectors compared", columns, rows, frozenset(range(1, 6)), strong)
+    return Table("Detectors compared", columns, rows, frozenset(range(1, 5)), strong)
 
 
 def detector_tables(findings: Findings) -> list[Table]:
@@ -89,7 +86,8 @@ def _detector_table(findings: Findings, detector: str) -> Table:
     )
     rows = [_detection_cells(row, findings.alpha) for row in own]
     strong = frozenset(place for place, row in enumerate(own) if row.kind == "all")
-    caption = f"{capitalised(detector_name(detector))}{main}"
+    threshold = findings.thresholds.get(detector, own[0].thresholds.get(findings.alpha) if own else None)
+    caption = f"{capitalised(detector_name(detector))}{main} (threshold {number(threshold)})"
     return Table(caption, columns, rows, frozenset(range(1, 5)), strong)
 
 

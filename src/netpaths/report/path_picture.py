@@ -211,7 +211,7 @@ def _draw_units(axes: Axes, values: Floats) -> None:
         axes.set_xticks(range(columns + 1), minor=True)
         axes.set_yticks(range(rows + 1), minor=True)
         axes.grid(which="minor", color="white", linewidth=0.8 if columns <= 20 else 0.25)
-        axes.tick_params(which="minor", length=0)
+        axes.tick_params(which="minor", length=0, pad=0)
 
 
 def _bare(axes: Axes, size: float) -> None:
@@ -219,7 +219,7 @@ def _bare(axes: Axes, size: float) -> None:
     axes.set(xlim=(0, size), ylim=(size, 0), aspect="equal")
     frame(axes)
     for spine in axes.spines.values():
-        spine.set_visible(False)
+        spine.set_color("none")
 
 
 def _draw_classes(axes: Axes, values: Floats, names: Sequence[str]) -> None:
