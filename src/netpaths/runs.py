@@ -153,12 +153,16 @@ def _remove(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped the run; the message says what was kept and how to go on."""
+    """The user stopped the run; the message says what was kept and how to go on. number: the signal's."""
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a request: yields a function that tells whether one came.
+def stop_requests() -> Iterator[Callable[[], int]]:
+    """Turn the first Ctrl-C or SIGTERM into a request: yields a function that tells its number, 0 before it came.
 
     Work can then stop where its state is whole. The second signal interrupts at once.
     """
@@ -171,7 +175,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
     before = {each: signal.signal(each, remember) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: asked[0] if asked else 0
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -8,12 +8,12 @@ import traceback
 from collections.abc import Sequence
 from types import FrameType
 
-USAGE, INTERNAL, INTERRUPTED, TERMINATED = 2, 3, 130, 143
+USAGE, INTERNAL = 2, 3
 KEPT_NOTHING = "nothing half-written is left; run the same command again to start over"
 
 
 def main() -> None:
-    """Run the command line and exit: 0, 2 for a user's error, 130 when interrupted, 3 for an error of netpaths."""
+    """Run the command line and exit: 0, 2 for a user's error, 3 for an error of netpaths, 128 + the signal's number."""
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:]))
 
@@ -28,8 +28,8 @@ def run(arguments: Sequence[str]) -> int:
             command().invoke(context)
         return 0
     except KeyboardInterrupt as error:
-        _complain(error, arguments, f"interrupted: {error or KEPT_NOTHING}")
-        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        _complain(error, arguments, f"interrupted: {str(error) or KEPT_NOTHING}")
+        return 128 + getattr(error, "number", signal.SIGINT)
     except NetpathsError as error:
         _complain(error, arguments, f"error: {error}")
         return USAGE
@@ -43,6 +43,8 @@ def run(arguments: Sequence[str]) -> int:
 
 class Terminated(KeyboardInterrupt):
     """The process was asked to end."""
+
+    number = signal.SIGTERM
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -77,7 +77,8 @@ def attack(
     _check_options(texts, network, images)
     files = [attacked.CLEAN_FILE, TABLE, *(attacked.file_name(text) for text in texts)]
     with session.open_run(files, {"model": graph.fingerprint, "data": images.digest}) as run:
-        rows = [dict(_one(text, network, graph, images, run, batch_size, seed, quiet).row) for text in texts]
+        made = _all(texts, network, graph, images, run, batch_size, seed, quiet)
+        rows = [dict(each.row) for each in made]
         clean = _clean(graph, images, batch_size)
         attacked.save(run.path(attacked.CLEAN_FILE), clean)
         write_csv(run.path(TABLE), rows)
@@ -95,6 +96,32 @@ def _check_options(texts: list[str], network: nn.Module, images: Images) -> None
     for text in texts:
         name, chosen = parse(text)
         merged(name, ATTACKS[name].strengths, chosen, first)
+
+
+def _all(
+    texts: list[str],
+    network: nn.Module,
+    graph: Graph,
+    images: Images,
+    run: Run,
+    batch_size: int,
+    seed: int,
+    quiet: bool,
+) -> list[Attacked]:
+    """Every attack in turn; an interrupt says which are kept."""
+    from netpaths.runs import Interrupted
+
+    made: list[Attacked] = []
+    try:
+        for text in texts:
+            made.append(_one(text, network, graph, images, run, batch_size, seed, quiet))
+    except KeyboardInterrupt as stop:
+        if not made:
+            raise
+        number = getattr(stop, "number", 2)
+        kept = ", ".join(each.name for each in made)
+        raise Interrupted(f"{kept} kept in {run.folder}; the same command goes on from there", number) from stop
+    return made
 
 
 def _one(
@@ -127,7 +154,8 @@ def _clean(graph: Graph, images: Images, batch_size: int) -> Any:
     with torch.no_grad():
         predicted = [graph.run(batch).predicted.cpu().numpy() for batch, _ in on_device(images, batch_size, graph)]
     found, pixels = np.concatenate(predicted), images[:][0]
-    row = {"images": len(images), "accuracy": float((found == images.labels).mean())}
+    accuracy = float((found == images.labels).mean())
+    row = {"images": len(images), "accuracy": accuracy, "classes": images.classes}
     nothing = np.zeros(len(images), np.bool_)
     return Attacked(
         CLEAN, False, pixels, tuple(images.identifiers), images.labels, found, nothing, row, graph.fingerprint

@@ -30,6 +30,7 @@ Models = Annotated[
     list[str] | None,
     typer.Option("--model", help="A network; may be repeated.  [default: lenet5 and resnet20]", metavar="NAME"),
 ]
+Data = Annotated[str | None, typer.Option(help="Images to time with.  [default: random pixels]", metavar="DATA")]
 Batches = Annotated[
     list[int] | None,
     typer.Option("--batch", help="Images in a batch; may be repeated.  [default: 1 and 32]", min=1, metavar="N"),
@@ -51,7 +52,7 @@ def bench(
     context: typer.Context,
     models: Models = None,
     weights: options.Weights = None,
-    data: options.OptionalData = None,
+    data: Data = None,
     batches: Batches = None,
     thread_counts: ThreadCounts = None,
     repeats: Repeats = 5,

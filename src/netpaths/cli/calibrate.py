@@ -24,7 +24,7 @@ DETECTOR, FEATURES = "detector.safetensors", "features.safetensors"
 FILES = (DETECTOR, FEATURES, "evaluation.csv", "evaluation.json")
 
 Chosen = Annotated[str, typer.Option("--detector", help="joint, forest, boosting or adaboost.", metavar="NAME")]
-Fpr = Annotated[float, typer.Option(help="Share of clean images that may be flagged, between 0 and 1.")]
+Fpr = Annotated[float, typer.Option(help="Share of clean images that may be flagged, between 0 and 1.", metavar="RATE")]
 
 
 def register(app: typer.Typer) -> None:
@@ -140,7 +140,8 @@ def _save(detector: Detector, file: Path, material: Any, kind: str | None) -> No
     from netpaths.cli.features import checksum
     from netpaths.detection import save_detector
 
-    extra = {"kind": kind, "input_shape": material.graph.input_shape}
+    classes = material.parts[0].row.get("classes", [])
+    extra = {"kind": kind, "input_shape": material.graph.input_shape, "classes": classes}
     layers = list(dict.fromkeys(layer for layer, _ in detector.names_))
     digest = checksum(material.profile_file)
     save_detector(file, detector, material.graph.fingerprint, layers, material.method.describe(), digest, extra)

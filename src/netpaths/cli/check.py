@@ -93,8 +93,14 @@ class _Watch:
         self.graph, self.detector, self.profile, self.method = graph, detector, profile, method
         self.kind: str | None = header["extra"]["kind"]
         self.layers = tuple(header["layers"])
+        self.classes: list[str] = header["extra"].get("classes", [])
+
+    def class_name(self, label: int) -> str:
+        """What the data calls a class; its number where the data did not say."""
+        return self.classes[label] if label < len(self.classes) else str(label)
 
     def features(self, images: torch.Tensor, sources: list[str]) -> Any:
+        """Features of a batch (batch, channels, height, width), compared as the detector was fitted."""
         from netpaths.detection.extraction import extract_features
 
         return extract_features(
@@ -147,31 +153,30 @@ def _verdicts(watch: _Watch, files: list[Path], batch_size: int, quiet: bool) ->
             images = torch.cat([load_image(file, (channels, height, width)) for file in part])
             features = watch.features(images.to(device_of(watch.graph)), [str(file) for file in part])
             scores = watch.detector.score(features)
-            found += [
-                _verdict(watch.detector, features.take([row]), scores[row], part[row]) for row in range(len(part))
-            ]
+            found += [_verdict(watch, features.take([row]), scores[row], part[row]) for row in range(len(part))]
             report(len(found), len(files), "")
     return found
 
 
-def _verdict(detector: Detector, features: Any, score: float, file: Path) -> dict[str, Any]:
+def _verdict(watch: _Watch, features: Any, score: float, file: Path) -> dict[str, Any]:
     from netpaths.detection import departures
 
-    threshold = detector.threshold_
-    assert threshold is not None
-    reasons = departures(features, detector.reference_, REASONS)
+    threshold, label = watch.detector.threshold_, int(features.predicted[0])
+    reasons = departures(features, watch.detector.reference_, REASONS)
     return {
         "image": file,
-        "flagged": bool(score > threshold),
+        "flagged": bool(watch.detector.predict(features)[0]),
         "score": float(score),
         "threshold": threshold,
-        "predicted": int(features.predicted[0]),
+        "predicted": label,
+        "class_name": watch.class_name(label),
         "reasons": [reason._asdict() for reason in reasons],
     }
 
 
 def _shown(verdict: dict[str, Any]) -> dict[str, Any]:
-    shown = {name: verdict[name] for name in ("image", "flagged", "score", "threshold", "predicted")}
+    shown = {name: verdict[name] for name in ("image", "flagged", "score", "threshold")}
+    shown["predicted"] = verdict["class_name"]
     reasons = [
         f"{row['layer']} rank {row['rank']}: {row['value']:.3f}, clean {row['clean_mean']:.3f}"
         for row in verdict["reasons"]

@@ -27,15 +27,20 @@ SHOWN = ("auroc", "aupr")
 
 FeaturesFile = Annotated[
     Path | None,
-    typer.Option("--features", help="Features of a calibrate or evaluate run: a file or folder.", metavar="FILE"),
+    typer.Option(
+        "--features", help="Features of a calibrate or evaluate run: a file or folder.  [default: none]", metavar="FILE"
+    ),
 ]
 Model = Annotated[
-    str | None, typer.Option(help="The network, to compute features with.", metavar="NAME", show_default=False)
+    str | None, typer.Option(help="The network, to compute features with.  [default: none]", metavar="NAME")
 ]
 ProfileFile = Annotated[
-    Path | None, typer.Option("--profile", help="Class paths: a file, or a profile run's folder.", metavar="FILE")
+    Path | None,
+    typer.Option("--profile", help="Class paths: a file, or a profile run's folder.  [default: none]", metavar="FILE"),
 ]
-Attacked = Annotated[Path | None, typer.Option("--attacks", help="The folder of an attack run.", metavar="DIR")]
+Attacked = Annotated[
+    Path | None, typer.Option("--attacks", help="The folder of an attack run.  [default: none]", metavar="DIR")
+]
 Chosen = Annotated[
     list[str] | None,
     typer.Option(
@@ -51,8 +56,8 @@ Rates = Annotated[
         "--fpr", help="Agreed false-alarm rate; may be repeated.  [default: 0.01 and 0.05]", show_default=False
     ),
 ]
-Seeds = Annotated[int, typer.Option(help="How many splits and fits, seeded from --seed on.", min=1)]
-Bootstrap = Annotated[int, typer.Option(help="Resamples of each confidence interval.", min=10)]
+Seeds = Annotated[int, typer.Option(help="How many splits and fits, seeded from --seed on.", min=1, metavar="N")]
+Bootstrap = Annotated[int, typer.Option(help="Resamples of each confidence interval.", min=10, metavar="N")]
 
 
 def register(app: typer.Typer) -> None:

@@ -29,22 +29,9 @@ Normalize = Annotated[
         metavar="NAME",
     ),
 ]
-Data = Annotated[
-    str,
-    typer.Option(
-        help="The images: digits, mnist:DIR, cifar10:DIR, cifar100:DIR, FILE.parquet, or a folder of CLASS/IMAGE.",
-        metavar="DATA",
-        show_default=False,
-    ),
-]
-OptionalData = Annotated[
-    str | None,
-    typer.Option(
-        help="The images: digits, mnist:DIR, cifar10:DIR, cifar100:DIR, FILE.parquet, or a folder of CLASS/IMAGE.",
-        metavar="DATA",
-        show_default=False,
-    ),
-]
+DATA = "The images: digits, mnist:DIR, cifar10:DIR, cifar100:DIR, FILE.parquet, or a folder of CLASS/IMAGE."
+Data = Annotated[str, typer.Option(help=DATA, metavar="DATA", show_default=False)]
+OptionalData = Annotated[str | None, typer.Option(help=f"{DATA}  [default: none]", metavar="DATA")]
 Size = Annotated[
     int | None,
     typer.Option(
@@ -69,7 +56,7 @@ OptionalOut = Annotated[
     Path | None, typer.Option(help="The run's folder.  [default: print only]", metavar="DIR", show_default=False)
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace another run in --out.")]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, … or auto.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, … or auto.", metavar="DEVICE")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, metavar="N")]
 BatchSize = Annotated[int, typer.Option(help="Images computed at once.", min=1, metavar="N")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: as torch chooses]", min=1, metavar="N")]
@@ -77,14 +64,20 @@ Json = Annotated[
     str | None, typer.Option("--json", help="Also write the result as JSON; - prints it instead.", metavar="FILE")
 ]
 Theta = Annotated[
-    float, typer.Option(help="Share of an active neuron's value that its chosen inputs must cover, in (0, 1].")
+    float,
+    typer.Option(
+        help="Share of an active neuron's value that its chosen inputs must cover, in (0, 1].", metavar="SHARE"
+    ),
 ]
 Last = Annotated[
     int | None,
     typer.Option(help="Stop after that many layers counted from the output.  [default: all]", min=1, metavar="N"),
 ]
 Layers = Annotated[
-    str | None, typer.Option(help="Layers to compare, with commas.  [default: every linear and convolution layer]")
+    str | None,
+    typer.Option(
+        help="Layers to compare, with commas.  [default: every linear and convolution layer]", metavar="NAMES"
+    ),
 ]
 Kind = Annotated[
     str | None, typer.Option(help="What to compare: synapse, weight or neuron.  [default: synapse]", metavar="KIND")

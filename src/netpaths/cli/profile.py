@@ -88,21 +88,27 @@ def _build(
     """The profile of all images, going on from the checkpoint of a stopped run, and the seconds it took."""
     from netpaths.cli.subject import on_device
     from netpaths.profile import Profile
-    from netpaths.runs import progress, stop_requests
+    from netpaths.runs import Interrupted, progress, stop_requests
 
     partial, started = run.path(PARTIAL), time.perf_counter()
     resume = Profile.load(partial, graph.fingerprint) if partial.is_file() else None
     begun = resume.seen if resume else 0
-    with stop_requests() as stopped, progress("profile", quiet, start=begun) as report:
-        report(begun, len(images), "")
-        after = _checkpoints(partial, len(images), stopped, report)
-        loader = on_device(images, batch_size, graph)
-        made = Profile.build(method, graph, loader, counts, resume, after, images.digest)
+    try:
+        with stop_requests() as stopped, progress("profile", quiet, start=begun) as report:
+            report(begun, len(images), "")
+            after = _checkpoints(partial, len(images), stopped, report)
+            made = Profile.build(
+                method, graph, on_device(images, batch_size, graph), counts, resume, after, images.digest
+            )
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, Interrupted) or not partial.is_file():
+            raise
+        raise Interrupted(f"the last checkpoint is kept in {partial}; the same command goes on from there") from stop
     return made, time.perf_counter() - started
 
 
 def _checkpoints(
-    partial: Path, total: int, stopped: Callable[[], bool], report: Callable[[int, int, str], None]
+    partial: Path, total: int, stopped: Callable[[], int], report: Callable[[int, int, str], None]
 ) -> Callable[[Profile], None]:
     """What to do after every batch: report, save now and then, and stop where the user asked to."""
     from netpaths.runs import Interrupted
@@ -115,7 +121,8 @@ def _checkpoints(
         if stopped():
             profile.save(partial)
             raise Interrupted(
-                f"{profile.seen} of {total} images are kept in {partial}; the same command goes on from there"
+                f"{profile.seen} of {total} images are kept in {partial}; the same command goes on from there",
+                stopped(),
             )
         if time.monotonic() - last >= CHECKPOINT_SECONDS:
             profile.save(partial)

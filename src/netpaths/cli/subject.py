@@ -102,16 +102,18 @@ def input_shape(model: nn.Module, name: str) -> tuple[int, int, int] | None:
 def make_graph(model: nn.Module, name: str, shape: tuple[int, ...]) -> Graph:
     """The network traced for images of ``shape``; raises BadInput with the shape it is made for when they differ."""
     parameter = next(model.parameters(), torch.zeros(1))
+    made_for = input_shape(model, name)
+    refusal = f"images have shape {tuple(shape)}, {name} takes {made_for}"
+    if made_for is not None:
+        refusal += f"; convert them with --channels {made_for[0]} --size {made_for[1]}"
+        if shape[0] != made_for[0]:
+            raise BadInput(refusal)
     try:
         return Graph(model, torch.zeros(1, *shape, device=parameter.device))
     except BadInput as error:
-        made_for = MODELS[name].shape if name in MODELS else None
         if made_for is None or made_for == tuple(shape):
             raise
-        raise BadInput(
-            f"images have shape {tuple(shape)}, {name} takes {made_for}; "
-            f"convert them with --channels {made_for[0]} --size {made_for[1]}"
-        ) from error
+        raise BadInput(refusal) from error
 
 
 def check_labels(images: Images, graph: Graph) -> None:

@@ -28,20 +28,30 @@ EXAMPLES = (
 FILES = ("path.safetensors", "trace.html")
 
 Image = Annotated[Path | None, typer.Argument(help="An image file.", show_default=False)]
-Index = Annotated[int | None, typer.Option(help="Take this image of --data instead of a file.", min=0)]
-Split = Annotated[str, typer.Option(help="Part of --data that --index counts in: train or test.")]
-Rank = Annotated[int, typer.Option(help="Explain the class with the largest logit (1), the second (2), …", min=1)]
+Index = Annotated[
+    int | None, typer.Option(help="Take this image of --data instead of a file.  [default: none]", min=0, metavar="N")
+]
+Split = Annotated[str, typer.Option(help="Part of --data that --index counts in: train or test.", metavar="NAME")]
+Rank = Annotated[
+    int, typer.Option(help="Explain the class with the largest logit (1), the second (2), …", min=1, metavar="N")
+]
 Theta = Annotated[
     float | None,
-    typer.Option(help="Share of an active neuron's value to cover.  [default: the profile's, or 0.5]"),
+    typer.Option(help="Share of an active neuron's value to cover.  [default: the profile's, or 0.5]", metavar="SHARE"),
 ]
 Last = Annotated[
     int | None,
-    typer.Option(help="Stop after that many layers from the output.  [default: the profile's, or all]", min=1),
+    typer.Option(
+        help="Stop after that many layers from the output.  [default: the profile's, or all]", min=1, metavar="N"
+    ),
 ]
 Compared = Annotated[
     Path | None,
-    typer.Option("--profile", help="Class paths to compare with: a file, or a profile run's folder.", metavar="FILE"),
+    typer.Option(
+        "--profile",
+        help="Class paths to compare with: a file, or a profile run's folder.  [default: none]",
+        metavar="FILE",
+    ),
 ]
 
 

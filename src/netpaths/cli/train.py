@@ -23,9 +23,11 @@ EXAMPLES = (
 )
 FILES = ("model.safetensors", "history.csv")
 
-Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1)]
-Rate = Annotated[float, typer.Option("--lr", help="Peak of the one-cycle learning rate.")]
-Shift = Annotated[int, typer.Option(help="Move each training image at random by up to so many pixels.", min=0)]
+Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1, metavar="N")]
+Rate = Annotated[float, typer.Option("--lr", help="Peak of the one-cycle learning rate.", metavar="RATE")]
+Shift = Annotated[
+    int, typer.Option(help="Move each training image at random by up to so many pixels.", min=0, metavar="N")
+]
 
 
 def register(app: typer.Typer) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
+from netpaths.graph.tracing import shared_tensors
+
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
@@ -72,8 +74,7 @@ def _constant(module: fx.GraphModule, argument: Any) -> torch.Tensor | None:
 
 
 def _fuse(owner: nn.Module, statistics: tuple[Any, ...]) -> nn.Module:
-    memo = {id(tensor): tensor for tensor in [*owner.parameters(), *owner.buffers()]}
-    fused = copy.deepcopy(owner, memo)
+    fused = copy.deepcopy(owner, shared_tensors(owner))
     fuse = fuse_linear_bn_weights if isinstance(owner, nn.Linear) else fuse_conv_bn_weights
     mean, variance, eps, scale, shift = statistics
     scale = torch.ones_like(mean) if scale is None else scale

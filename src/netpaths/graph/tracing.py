@@ -37,15 +37,20 @@ def check_weights(model: nn.Module) -> None:
 
 def copy_model(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode without hooks whose parameters and buffers are the original's own tensors."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for store in (module._parameters, module._buffers, vars(module)):
-            memo.update({id(value): value for value in store.values() if isinstance(value, torch.Tensor)})
-    twin = copy.deepcopy(model, memo)
+    twin = copy.deepcopy(model, shared_tensors(model))
     for module in twin.modules():
         for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
             getattr(module, hooks).clear()
     return twin.eval()
+
+
+def shared_tensors(model: nn.Module) -> dict[int, Any]:
+    """A memo with which ``copy.deepcopy`` keeps every tensor, also plain attributes as pruning makes them."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for store in (module._parameters, module._buffers, vars(module)):
+            memo.update({id(value): value for value in store.values() if isinstance(value, torch.Tensor)})
+    return memo
 
 
 def trace_module(model: nn.Module) -> fx.GraphModule:
@@ -122,16 +127,18 @@ def _bind(
 ) -> None:
     value = values[fx_node.name]
     operation = _operation(module, fx_node)
-    if not isinstance(value, torch.Tensor):
-        if _holds_tensors(value) and not _is_split(fx_node):
-            refused.append(f"{fx_node.name} ({operation}: returns several tensors)")
+    inputs = _reads(fx_node, nodes)
+    if not isinstance(value, torch.Tensor) and (_is_split(fx_node) or not _holds_tensors(value)):
         return
     found = _family_of(module, fx_node)
-    if found is None:
-        refused.append(f"{fx_node.name} ({operation})")
+    if not all(isinstance(values[name], torch.Tensor) for name in inputs):
+        nodes[fx_node.name] = Node(fx_node.name, operation, "", None, (), (), (), {})
+        return
+    if found is None or not isinstance(value, torch.Tensor):
+        refused.append(f"{fx_node.name} ({operation}{'' if found is None else ': returns several tensors'})")
+        nodes[fx_node.name] = Node(fx_node.name, operation, "", None, (), (), (), {})
         return
     family, signature = found
-    inputs = _reads(fx_node, nodes)
     node = Node(
         fx_node.name,
         operation,

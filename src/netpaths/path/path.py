@@ -208,7 +208,7 @@ def _check_graph(first: Path, second: Path) -> None:
 def _binary(part: Elements) -> Elements:
     if part.binary:
         return part
-    return Elements.of(part.shape, part.members()[part.member_values() > 0], total=part.total)
+    return Elements.of(part.shape, part.members(), total=part.total)
 
 
 def _channels(part: Elements) -> Elements:

@@ -40,7 +40,7 @@ ORDER_NAMES = {
 def density_figure(
     densities: Mapping[str, Mapping[str, float]], density: Mapping[str, float], layers: Sequence[str] = ()
 ) -> Figure:
-    """Share of each layer's elements on any class path, a panel per kind, with the overall density as a line.
+    """Share of each layer's elements on any class path, a panel per kind with its own scale and overall line.
 
     densities: kind → node → share. layers: the nodes to show, by default all.
     """
@@ -65,12 +65,20 @@ def _bars(axes: Axes, nodes: Sequence[str], shares: Sequence[float], shade: str)
     box = {"facecolor": PAPER, "linewidth": 0, "pad": 0.8}
     if len(nodes) <= 24:
         for place, share in zip(places, shares):
-            axes.text(known[place] + 0.02, place, percent(share), va="center", fontsize=7.5, bbox=box)
+            axes.annotate(
+                percent(share),
+                (known[place], place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+                bbox=box,
+            )
     name_ticks(axes, nodes, "y", most=30)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.24 if len(nodes) <= 24 else 1)
-    axes.set_xticks([0, 0.5, 1])
-    percent_axis(axes.xaxis)
+    axes.set_xlim(0, 1.3 * (max(known, default=1.0) or 1.0))
+    axes.locator_params(axis="x", nbins=4)
+    percent_axis(axes.xaxis, None)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_color(LINE)
 

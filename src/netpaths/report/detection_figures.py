@@ -174,7 +174,9 @@ def _dots(axes: Axes, rows: Sequence[Row], detectors: Sequence[str], main: str) 
         if not np.isnan(found.low) and not np.isnan(found.high):
             axes.plot([found.low, found.high], [place, place], color=shade, linewidth=1.4, solid_capstyle="butt")
         size = 5.5 if row.detector == main else 4.2
-        axes.plot([found.value], [place], marker="o", linestyle="", color=shade, markersize=size)
+        axes.plot(
+            [found.value], [place], marker="o", linestyle="", color=shade, markersize=size, clip_on=False, zorder=3
+        )
     axes.axvline(0.5, color=QUIET, linewidth=0.9, linestyle=":")
     axes.axvline(1, color=LINE, linewidth=0.8, zorder=0)
     axes.tick_params(axis="y", length=0)

@@ -56,7 +56,8 @@ class Findings:
     1, 2, … classes. attacks: one row per attack (name, options, tried, successful, success_rate, mean l2, linf, l0,
     seconds). features: test rows. scores: detector → (rows,) score of every feature row. evaluation: metrics of every
     detector and attack. ablation: curves. seconds: stage → wall-clock time. command: what made it. seeds: AUROC per
-    detector, attack and split seed. unseen: rows of the evaluation on attacks left out of fitting.
+    detector, attack and split seed. unseen: rows of the evaluation on attacks left out of fitting. sweeps: AUROC
+    against the number of layers and of images fitted on.
     """
 
     title: str
@@ -83,3 +84,4 @@ class Findings:
     seconds: Mapping[str, float]
     seeds: Sequence[Mapping[str, Any]] = ()
     unseen: Sequence[Mapping[str, Any]] = ()
+    sweeps: Sequence[Mapping[str, Any]] = ()

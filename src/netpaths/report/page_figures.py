@@ -70,7 +70,7 @@ def density_illustrations(findings: Findings) -> list[Illustration]:
         Illustration(
             "density",
             density_figure(findings.densities, findings.density, findings.example.path.layers),
-            "How much of each layer is on the path of at least one class.",
+            "How much of each layer is on the path of at least one class. Every panel has its own scale.",
             f"Bar charts of the share of each layer on any class path. Overall: {overall}.",
             wide=True,
         ),

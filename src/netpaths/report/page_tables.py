@@ -244,7 +244,7 @@ def busiest_channel(example: Example, node: str) -> str:
         return "–"
     sums = (elements.dense() > 0).flatten(1).sum(1)
     best = int(sums.argmax())
-    return f"{best} ({count(int(sums[best]))} of {count(elements.shape[1] * elements.shape[2])} places)"
+    return f"{best} ({count(int(sums[best]))} of {count(elements.shape[1] * elements.shape[2])})"
 
 
 def _similarity(example: Example, node: str) -> str:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LAYERS = 6
 """Layers shown at most, beside the image and its pixels."""
 
+SIDE = 192
+"""Pixels on the longer side of a drawn image at most: more cannot be seen and makes the page heavy."""
+
 UNIT_NAMES = 12
 """A last layer with at most so many units shows them one by one, with their class names."""
 
@@ -42,13 +45,25 @@ class Panel:
 
 
 def picture(image: torch.Tensor) -> Floats:
-    """(height, width) or (height, width, 3) in [0, 1] from (channels, height, width); other channels are averaged."""
-    pixels = image.detach().cpu().double().clamp(0, 1).numpy()
+    """(height, width) or (height, width, 3) in [0, 1] from (channels, height, width); other channels are averaged.
+
+    Larger images are shrunk to `SIDE` pixels, by averaging.
+    """
+    shrunk = _shrink(image.detach().cpu().double().clamp(0, 1))
+    pixels = shrunk.numpy()
     if pixels.ndim != 3:
         return np.atleast_2d(pixels.reshape(-1))
     if pixels.shape[0] == 3:
         return np.ascontiguousarray(pixels.transpose(1, 2, 0))
     return np.asarray(pixels.mean(axis=0))
+
+
+def _shrink(image: torch.Tensor) -> torch.Tensor:
+    if image.dim() != 3 or max(image.shape[1:]) <= SIDE:
+        return image
+    factor = SIDE / max(image.shape[1:])
+    height, width = (max(round(side * factor), 1) for side in image.shape[1:])
+    return torch.nn.functional.adaptive_avg_pool2d(image, (height, width))
 
 
 def draw_image(axes: Axes, image: torch.Tensor, dimmed: bool = False) -> None:
@@ -107,7 +122,9 @@ def path_figure(example: Example, class_names: Sequence[str]) -> Figure:
     pixels = input_panel(example)
     panels = [_panel(node, kind, source[node, kind]) for node in layers]
     columns = 1 + (pixels is not None) + len(panels)
-    figure = new_figure(WIDE, min(0.75 + WIDE / max(columns, 5), 2.9))
+    sampled = len(layers) < everything
+    titles = max(wrapped(node).count("\n") for node in layers) if layers else 0
+    figure = new_figure(WIDE, min(0.78 + WIDE / max(columns, 5), 2.9) + 0.25 * sampled + 0.1 * titles)
     row = figure.subplots(1, columns, squeeze=False)[0]
     draw_image(row[0], example.image)
     _label(row[0], "image", *_told(example, class_names))
@@ -116,7 +133,7 @@ def path_figure(example: Example, class_names: Sequence[str]) -> Figure:
     for place, (axes, panel) in enumerate(zip(row[columns - len(panels) :], panels)):
         last = place == len(panels) - 1 and panel.node == path.layers[-1:][0] if path.layers else False
         _draw_layer(axes, panel, example, class_names if last else ())
-    if len(layers) < everything:
+    if sampled:
         figure.supxlabel(
             f"{len(layers)} of {everything} layers shown, evenly spaced", fontsize=8, color=QUIET, x=0.995, ha="right"
         )
@@ -144,8 +161,18 @@ def class_name(names: Sequence[str], label: int | None) -> str:
     return str(names[label]) if 0 <= label < len(names) else f"class {label}"
 
 
+def wrapped(name: str, width: int = 13) -> str:
+    """A long node name over several lines, broken after underscores."""
+    lines = [""]
+    for part in name.replace("_", "_ ").split(" "):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
 def _label(axes: Axes, title: str, *lines: str) -> None:
-    axes.set_title(title, loc="center", fontsize=8.5)
+    axes.set_title(wrapped(title), loc="center", fontsize=8.5 if len(title) <= 12 else 7, linespacing=1.05)
     axes.set_xlabel("\n".join(lines), fontsize=7.5, color=QUIET, labelpad=4, linespacing=1.3)
     axes.set_anchor("N")
 
@@ -182,7 +209,8 @@ def _draw_map(axes: Axes, panel: Panel, example: Example) -> None:
     counts = (panel.values > 0).sum(dim=0).double().numpy()
     _overlay(axes, counts, picture(example.image).shape[:2], ramp("blue"))
     most = int(counts.max())
-    _label(axes, panel.node, *_counted(panel), f"darkest: {most} of the {panel.values.shape[0]}\nchannels at a place")
+    deepest = (f"darkest: {most} of {panel.values.shape[0]}", "channels") if most else ()
+    _label(axes, panel.node, *_counted(panel), *deepest)
 
 
 def _overlay(axes: Axes, values: Floats, extent: Sequence[int], shades: Any, flat: str = "") -> None:

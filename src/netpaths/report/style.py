@@ -122,15 +122,20 @@ def percent_axis(axis: Any, decimals: int | None = 0) -> None:
     axis.set_major_formatter(PercentFormatter(1, decimals=decimals))
 
 
-def name_ticks(axes: Axes, names: Sequence[str], along: str = "x", most: int = 24) -> None:
-    """Label positions 0, 1, … with ``names``: every k-th where there are more than ``most``; slanted where long."""
+def name_ticks(axes: Axes, names: Sequence[str], along: str = "x", most: int = 0) -> None:
+    """Label positions 0, 1, … with ``names``: every k-th where there are more than ``most``; slanted where long.
+
+    most: by default 24 along y, and along x as many slanted names as the axes are wide enough for.
+    """
+    width = axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
+    most = most or (24 if along == "y" else max(int(3.6 * width), 2))
     step = -(-len(names) // most)
     places = list(range(0, len(names), step))
     shown = [names[place] for place in places]
     if along == "y":
         axes.set_yticks(places, shown)
         return
-    crowded = sum(map(len, shown)) + 2 * len(shown) > 44 * axes.figure.get_figwidth() / COLUMN  # type: ignore[union-attr]
+    crowded = sum(map(len, shown)) + 2 * len(shown) > 12 * width
     axes.set_xticks(
         places,
         shown,

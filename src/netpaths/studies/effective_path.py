@@ -26,6 +26,7 @@ from netpaths.report.findings import Example, Findings, Flagged
 from netpaths.similarity import class_matrix, image_class_similarity, total_similarity
 from netpaths.studies import experiment
 from netpaths.studies.experiment import MAIN, Judged, Plan, Progress, Rows, Subject
+from netpaths.studies.sweeps import sweeps
 from netpaths.training import accuracy
 
 
@@ -103,6 +104,7 @@ def run(
         seconds=clock.seconds,
         seeds=experiment.seed_rows({seed: one.evaluation for seed, one in judged.items()}),
         unseen=unseen.rows() if unseen else [],
+        sweeps=sweeps(plan, rows),
     )
     clock.lap("summary")
     return findings
@@ -265,6 +267,7 @@ def write_summary(findings: Findings, file: FilePath) -> FilePath:
             "attacks": findings.attacks,
             "seeds": findings.seeds,
             "unseen": findings.unseen,
+            "sweeps": findings.sweeps,
             "evaluation": findings.evaluation.rows(),
             "ablation": [row for curve in findings.ablation for row in curve.rows()],
             "seconds": findings.seconds,
