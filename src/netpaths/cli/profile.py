@@ -75,11 +75,23 @@ def profile(
         made, seconds = _build(method, graph, images, batch_size, counts, run, quiet)
         made.save(run.path(PROFILE))
         run.path(PARTIAL).unlink(missing_ok=True)
-        if not allow_empty or not made.paths:
-            made.require(sorted({int(label) for label in images.labels}))
-        rows = _write_tables(made, run)
+        rows = _write_tables(made, run) if made.paths else []
+        _check_covered(made, images, allow_empty, run)
     session.say(table("", [_summary(made, images, seconds)]), table("Density", rows), f"wrote {run.path(PROFILE)}")
     session.finish({"out": out, **_summary(made, images, seconds), "classes": made.images, "density": rows})
+
+
+def _check_covered(made: Profile, images: Images, allow_empty: bool, run: Run) -> None:
+    """Raise EmptyClass naming the classes of the data without a correct image, unless the user allows them."""
+    from netpaths.errors import EmptyClass
+
+    try:
+        made.require(sorted({int(label) for label in images.labels}))
+    except EmptyClass as error:
+        if not allow_empty or not made.paths:
+            raise EmptyClass(
+                f"{error}; the other classes are in {run.path(PROFILE)} (accept it: --allow-empty)"
+            ) from error
 
 
 def _build(

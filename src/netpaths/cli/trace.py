@@ -207,19 +207,21 @@ def _lines(example: Example, names: list[str], run: Run | None) -> list[Any]:
 
 
 def _layers(example: Example) -> list[dict[str, Any]]:
-    """A row per linear and convolution layer: what the path takes of it."""
+    """A row per linear and convolution layer that was selected at: what the path takes of it."""
+    from netpaths.path import Site
+
     path = example.path
+    selected = {*path.nodes("synapse"), *path.nodes("weight")} or set(path.nodes("neuron"))
     rows = []
-    for node in path.layers:
+    for node in (layer for layer in path.layers if layer in selected):
         row: dict[str, Any] = {"layer": node}
         for kind in ("neuron", "synapse", "weight"):
-            part = path.sites.get((node, kind))  # type: ignore[call-overload]
+            part = path.sites.get(Site(node, kind))
             row[f"{kind}s"] = None if part is None else len(part)
             row[f"of all {kind}s"] = None if part is None else f"{len(part) / part.total:.2%}"
         if example.similarity:
             row["inside class path"] = example.similarity.get(node)
-        if any(path_site.node == node for path_site in path):
-            rows.append(row)
+        rows.append(row)
     return rows
 
 

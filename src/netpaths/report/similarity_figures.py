@@ -121,9 +121,9 @@ def _band(axes: Axes, values: NDArray[np.float64], label: str, shade: str) -> No
 
 @styled
 def class_similarity_figure(
-    class_similarity: Mapping[int, float], class_names: Sequence[str], predicted: int | None
+    class_similarity: Mapping[int, float], class_names: Sequence[str], own: int | None
 ) -> Figure:
-    """How much of one image's path lies inside each class path, as bars; the predicted class stands out.
+    """How much of one image's path lies inside each class path, as bars; the path’s ``own`` class stands out.
 
     More than 20 classes: the 20 most similar ones.
     """
@@ -132,11 +132,11 @@ def class_similarity_figure(
     figure = new_figure(COLUMN, 0.75 + 0.21 * len(labels))
     axes = figure.subplots()
     shares = [class_similarity[label] for label in labels]
-    shades = [ACCENT if label == predicted else "#b9c4ce" for label in labels]
+    shades = [ACCENT if label == own else "#b9c4ce" for label in labels]
     axes.barh(range(len(labels)), np.nan_to_num(shares), color=shades, height=0.7)
     for place, (label, share) in enumerate(zip(labels, shares)):
         text = "no information" if np.isnan(share) else f"{100 * share:.1f}%"
-        weight = "bold" if label == predicted else "normal"
+        weight = "bold" if label == own else "normal"
         axes.text(np.nan_to_num(share) + 0.01, place, text, va="center", fontsize=7.5, weight=weight)
     name_ticks(axes, [str(class_names[label]) if label < len(class_names) else str(label) for label in labels], "y")
     axes.invert_yaxis()

@@ -66,13 +66,14 @@ def write_trace_report(
 
 def trace_illustrations(example: Example, class_names: Sequence[str]) -> list[Illustration]:
     """The path picture and, where there is a profile to compare with, similarities per class and per layer."""
+    own = example.path.predicted if example.path.seed is None else example.path.seed
     found = [path_illustration(example, class_names)]
     if example.class_similarity:
         found.append(
             Illustration(
                 "class-shares",
-                class_similarity_figure(example.class_similarity, class_names, example.path.predicted),
-                "Share of this image’s path inside each class path; the predicted class is blue.",
+                class_similarity_figure(example.class_similarity, class_names, own),
+                "Share of this image’s path inside each class path; the class that the path explains is blue.",
                 f"Bar chart of similarity per class. {_closest(example, class_names)}",
             )
         )
@@ -81,7 +82,7 @@ def trace_illustrations(example: Example, class_names: Sequence[str]) -> list[Il
             Illustration(
                 "layer-shares",
                 image_layers_figure(example.similarity),
-                "Share of this image’s path inside the class path of its predicted class, layer by layer.",
+                f"Share of this image’s path inside the class path of {class_name(class_names, own)}, layer by layer.",
                 "; ".join(f"{layer}: {percent(share)}" for layer, share in example.similarity.items()),
             )
         )
