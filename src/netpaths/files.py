@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from netpaths.errors import BadFile, StorageFull
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def write_atomically(path: Path | str, write: Callable[[Path], None]) -> Path:

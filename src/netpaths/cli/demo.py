@@ -39,8 +39,7 @@ def demo(
     from netpaths.studies.demo import run_demo
 
     session = Session.of(context)
-    run = session.open_run(FILES, {})
-    with Stages(quiet) as stages:
+    with session.open_run(FILES, {}) as run, Stages(quiet) as stages:
         findings = run_demo(run.folder, seed, attacked, stages)
         stages("writing the report", 0, 1)
         finish(session, findings, run.folder)

@@ -92,11 +92,9 @@ def study(
     plan = _plan(session.options)
     plan.check()
     subject = _subject(session.options)
-    run = session.open_run(
-        FILES, {"model": subject.graph.fingerprint, "data": [subject.train.digest, subject.test.digest]}
-    )
+    inputs = {"model": subject.graph.fingerprint, "data": [subject.train.digest, subject.test.digest]}
     names = {"model": model, "data": data}
-    with Stages(quiet) as stages:
+    with session.open_run(FILES, inputs) as run, Stages(quiet) as stages:
         title = f"{model} on {data.partition(':')[0]}"
         findings = run_study(subject, plan, run.folder, title, run.config["command_line"], names, stages)
         finish(session, findings, run.folder)
@@ -106,10 +104,14 @@ def _plan(given: Any) -> Plan:
     from netpaths import attacks
     from netpaths.cli.attacked import parse
     from netpaths.cli.subject import names
+    from netpaths.errors import BadOption
     from netpaths.methods import EffectivePath
     from netpaths.studies.experiment import Plan
 
-    wanted = dict(parse(text) for text in given["attack"] or ATTACKS)
+    parsed = [parse(text) for text in given["attack"] or ATTACKS]
+    wanted = dict(parsed)
+    if len(wanted) < len(parsed):
+        raise BadOption("--attack names one attack twice; a study takes one strength of each")
     return Plan(
         method=EffectivePath(theta=given["theta"], last=given["last"]),
         attacks=tuple(name for name in wanted if not attacks.ATTACKS[name].control),

@@ -85,6 +85,8 @@ def trace(
     debug: options.Debug = False,
 ) -> None:
     """Show which neurons, synapses and weights carry the prediction of one image."""
+    from dataclasses import replace
+
     from netpaths.cli import subject
     from netpaths.report.trace_page import layer_rows
 
@@ -100,7 +102,8 @@ def trace(
     compared = None if profile is None else subject.load_profile(profile, graph)
     method = _method(None if compared is None else compared[2], theta, last, rank)
     path = method.extract(graph, pixels.to(subject.device_of(graph)))[0]
-    example = _example(pixels[0], path, label, None if compared is None else compared[1])
+    second = graph.runner_up(pixels[0].to(subject.device_of(graph)))
+    example = replace(_example(pixels[0], path, label, None if compared is None else compared[1]), runner_up=second)
     with session.maybe_run(FILES, {"model": graph.fingerprint, "image": _digest(pixels)}) as run:
         if run is not None:
             shown = names or [str(number) for number in range(graph.classes)]

@@ -63,9 +63,7 @@ def _check(split: str, size: int | None, limit: int | None, channels: int | None
         raise BadOption(f"channels is {channels}, expected 1 or 3")
 
 
-def _load(
-    spec: str, split: str, size: int | None, channels: int | None, class_index: Path | str | None
-) -> Images:
+def _load(spec: str, split: str, size: int | None, channels: int | None, class_index: Path | str | None) -> Images:
     if spec == "digits":
         return load_digits_images(split, size, channels)
     family, location, listed = _parse(spec)

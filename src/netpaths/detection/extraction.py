@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -37,7 +38,8 @@ def extract_features(
     labels: (n,) true classes, -1 where unknown. sources: n identifiers of the source images. attack: the name stored
     with every row; control marks it as no attack. kind: kind of sites compared, synapses by default. layers: nodes
     compared, by default every linear and convolution layer of the paths. Returns Features with one column per
-    (layer, rank). Raises EmptyClass when an image is predicted as a class that the profile does not cover.
+    (layer, rank); a runner-up class that the profile does not cover gives no information, NaN. Raises EmptyClass when
+    an image is predicted as a class that the profile does not cover.
     """
     about = About(labels, sources, attack, control)
     return extract_kinds(method, graph, profile, images, (kind,), about, layers, batch_size)[kind]
@@ -108,7 +110,8 @@ def _row(
     row = {}
     for rank, path in enumerate(paths, 1):
         label = path.predicted if path.seed is None else path.seed
-        class_path = profile[-1 if label is None else label]
+        unknown = rank > 1 and label not in profile
+        class_path = path if unknown else profile[-1 if label is None else label]
         for node, value in image_class_similarity(path, class_path, kind, layers).items():
-            row[(node, rank)] = value
+            row[(node, rank)] = float("nan") if unknown else value
     return row

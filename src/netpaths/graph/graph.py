@@ -75,7 +75,8 @@ class Graph:
         return result.name
 
     def __repr__(self) -> str:
-        return f"Graph({len(self.nodes)} nodes, {len(self.layers)} layers, input {self.input_shape}, {self.classes} classes)"
+        size = f"{len(self.nodes)} nodes, {len(self.layers)} layers"
+        return f"Graph({size}, input {self.input_shape}, {self.classes} classes)"
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -148,6 +149,12 @@ class Graph:
         logits = runner.run(x)
         return Trace(logits, runner.values)
 
+    def runner_up(self, image: torch.Tensor) -> int | None:
+        """The class with the second largest logit of one image of the input shape; None for a single class."""
+        with torch.no_grad():
+            order = ranked_classes(self.run(image[None]).logits)[0]
+        return int(order[1]) if len(order) > 1 else None
+
     def operations(self) -> list[dict[str, Any]]:
         """One row per node: name, operation, family, output shape and number of weights."""
         return [
@@ -187,10 +194,11 @@ def _broadcast(name: str, gate: torch.Tensor, value: torch.Tensor) -> torch.Tens
     channels = value.shape[1]
     if gate.dim() < value.dim() and gate.shape in ((channels,), (value.shape[0], channels)):
         return gate.reshape(*gate.shape, *(1 for _ in value.shape[2:]))
-    try:
-        torch.broadcast_tensors(gate, value[:1])
-    except RuntimeError as error:
-        raise BadInput(f"the gate of {name} has shape {tuple(gate.shape)}, its output {tuple(value.shape)}") from error
+    fits = gate.dim() <= value.dim() and all(
+        own in (1, wanted) for own, wanted in zip(reversed(gate.shape), reversed(value.shape))
+    )
+    if not fits:
+        raise BadInput(f"the gate of {name} has shape {tuple(gate.shape)}, its output {tuple(value.shape)}")
     return gate
 
 

@@ -152,12 +152,12 @@ class EffectivePath:
         if "neuron" not in self.kinds:
             return
         batch = active.mask.shape[0]
-        found = active.mask.reshape(batch, -1).nonzero()
+        found = active.mask.flatten(1).nonzero()
         bounds = _bounds(found[:, 0], batch)
         indices = found[:, 1].cpu().numpy()
         amounts = None
         if self.contributions and active.amount is not None:
-            amounts = active.amount.reshape(batch, -1)[found[:, 0], found[:, 1]].cpu().numpy()
+            amounts = active.amount.flatten(1)[found[:, 0], found[:, 1]].cpu().numpy()
         yield Site(node.name, "neuron"), _split(node.shape, indices, amounts, bounds, None)
 
     def _synapse_sites(

@@ -53,6 +53,9 @@ class Path(Mapping[Site, Elements]):
             raise UnknownNode(node, known, f"nodes with a {kind} site")
         return found
 
+    def __contains__(self, site: object) -> bool:
+        return site in self.sites
+
     def __iter__(self) -> Iterator[Site]:
         return iter(self.sites)
 

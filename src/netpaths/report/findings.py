@@ -22,6 +22,7 @@ class Example:
 
     image: (channels, height, width) in [0, 1]. label: true class, -1 where unknown. similarity: per layer, the share
     of its path inside the class path of its predicted class. class_similarity: the same over all layers, per class.
+    runner_up: the class with the second largest logit.
     """
 
     image: torch.Tensor
@@ -29,6 +30,7 @@ class Example:
     label: int
     similarity: Mapping[str, float] = field(default_factory=dict)
     class_similarity: Mapping[int, float] = field(default_factory=dict)
+    runner_up: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,8 @@ class Findings:
     seconds). features: test rows. scores: detector → (rows,) score of every feature row. evaluation: metrics of every
     detector and attack. ablation: curves. seconds: stage → wall-clock time. command: what made it. seeds: AUROC per
     detector, attack and split seed. unseen: rows of the evaluation on attacks left out of fitting. sweeps: AUROC
-    against the number of layers and of images fitted on.
+    against the number of layers and of images fitted on. cost: milliseconds per image of a forward pass, of the paths
+    of both ranks, and of the whole check, at ``batch`` images at once.
     """
 
     title: str
@@ -85,3 +88,4 @@ class Findings:
     seeds: Sequence[Mapping[str, Any]] = ()
     unseen: Sequence[Mapping[str, Any]] = ()
     sweeps: Sequence[Mapping[str, Any]] = ()
+    cost: Mapping[str, float] = field(default_factory=dict)

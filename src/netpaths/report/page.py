@@ -55,6 +55,7 @@ def illustrations(findings: Findings) -> list[Illustration]:
         *page_figures.density_illustrations(findings),
         *page_figures.similarity_illustrations(findings),
         *page_figures.detection_illustrations(findings),
+        *([page_figures.sweep_illustration(findings)] if findings.sweeps else []),
         *page_figures.flagged_illustrations(findings),
         *([page_figures.ablation_illustration(findings)] if findings.ablation else []),
     ]
@@ -94,6 +95,8 @@ def csv_tables(findings: Findings) -> dict[str, list[Mapping[str, Any]]]:
         "attacks": list(findings.attacks),
         "seeds": list(findings.seeds),
         "unseen": list(findings.unseen),
+        "sweeps": list(findings.sweeps),
+        "cost": [dict(findings.cost)] if findings.cost else [],
         "scores": [
             {"source": source, "attack": attack, **{name: float(own[row]) for name, own in findings.scores.items()}}
             for row, (source, attack) in enumerate(zip(features.sources.tolist(), features.attacks.tolist()))
@@ -149,6 +152,7 @@ def _tables(findings: Findings) -> dict[str, Any]:
         "controls": page_tables.controls_table(findings),
         "attacks": page_tables.attacks_table(findings),
         "costs": page_tables.costs_table(findings.seconds),
+        "cost": page_tables.cost_table(findings.cost),
         "provenance": page_tables.provenance_tables(findings),
     }
 

@@ -14,6 +14,7 @@ from netpaths.report.parts import Illustration
 from netpaths.report.path_picture import class_name, path_figure
 from netpaths.report.sentences import ablation_sentence, main_rows, reason_sentence, spread
 from netpaths.report.similarity_figures import class_matrix_figure, layer_similarity_figure
+from netpaths.report.sweep_figures import sweep_figure
 from netpaths.report.tables import number, percent
 
 
@@ -30,6 +31,19 @@ def path_illustration(example: Example, class_names: Sequence[str]) -> Illustrat
         "not.",
         f"The image and, for its pixels and the layers {layers}, which parts are on the path of class {predicted}.",
         wide=True,
+    )
+
+
+def sweep_illustration(findings: Findings) -> Illustration:
+    """AUROC against the number of layers compared and of images fitted on."""
+    best = [row for row in findings.sweeps if row["sweep"] == "layers" and row["detector"] == findings.main_detector]
+    told = "; ".join(f"{row['value']} layers: {number(row['auroc'], 2)}" for row in best)
+    return Illustration(
+        "sweeps",
+        sweep_figure(findings.sweeps),
+        "AUROC over all attacks when only the last layers are compared (left), and when the detector learns from fewer "
+        "source images with their attacked versions (right). Mean and standard deviation over splits.",
+        f"Two line charts of AUROC. Last layers, {detector_name(findings.main_detector)}: {told}.",
     )
 
 

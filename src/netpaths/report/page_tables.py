@@ -190,6 +190,22 @@ def costs_table(seconds: Mapping[str, float]) -> Table:
     return Table("Wall-clock time", ("stage", "time"), rows, frozenset({1}), frozenset({len(rows) - 1}))
 
 
+def cost_table(cost: Mapping[str, float]) -> Table:
+    """Milliseconds per image of a forward pass, of path extraction and of a whole check, and their ratio."""
+    names = {
+        "forward": "forward pass alone",
+        "paths": "forward pass and the paths of the predicted class and the runner-up",
+        "check": "forward pass, paths, similarities and score",
+    }
+    rows = [
+        [title, f"{number(cost[name], 2)} ms", f"{number(cost[name] / cost['forward'], 1)}×"]
+        for name, title in names.items()
+        if name in cost
+    ]
+    caption = f"Time per image, {count(int(cost.get('batch', 0)))} at once, medians of five runs"
+    return Table(caption, ("work", "time", "of a forward pass"), rows, frozenset({1, 2}))
+
+
 def provenance_tables(findings: Findings) -> list[Table]:
     """Model, data, settings and versions."""
     versions = findings.settings.get("versions") or findings.evaluation.config.get("versions") or {}

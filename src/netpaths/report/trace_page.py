@@ -113,6 +113,8 @@ def _key_figures(example: Example, names: Sequence[str]) -> list[KeyFigure]:
     right = "" if example.label < 0 else "correct" if example.label == path.predicted else "wrong"
     note = f"true class: {class_name(names, example.label)} ({right})" if right else "true class unknown"
     found = [KeyFigure("Predicted class", class_name(names, path.predicted), note)]
+    if example.runner_up is not None:
+        found.append(KeyFigure("Runner-up", class_name(names, example.runner_up), "second largest logit"))
     if path.seed != path.predicted:
         found.append(KeyFigure("Class of this path", class_name(names, path.seed), "a path of another logit"))
     for kind in path.kinds()[:3]:

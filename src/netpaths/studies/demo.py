@@ -28,7 +28,7 @@ def run_demo(folder: FilePath, seed: int, attacked: int, progress: Progress) -> 
         train_images,
         epochs=EPOCHS,
         seed=seed,
-        progress=lambda done, total, message: progress(f"training LeNet-5 {message}", done, total),
+        progress=lambda done, total, message: progress("training LeNet-5", done, total),
     )
     save_weights(model, folder / "model.safetensors", {"model": "lenet5", "data": "digits", "seed": seed})
     clock.lap("training")

@@ -105,6 +105,7 @@ def run(
         seeds=experiment.seed_rows({seed: one.evaluation for seed, one in judged.items()}),
         unseen=unseen.rows() if unseen else [],
         sweeps=sweeps(plan, rows),
+        cost=experiment.cost(subject, plan, profile, clean, first.detectors[MAIN]),
     )
     clock.lap("summary")
     return findings
@@ -177,7 +178,7 @@ def _flag(subject: Subject, plan: Plan, rows: Rows, row: int, score: float, thre
     image = rows.images[row : row + 1]
     path = plan.method.extract(subject.graph, image)[0]
     reasons = departures(main.take([row]), detector.reference_)
-    example = Example(image[0], path, int(main.labels[row]))
+    example = Example(image[0], path, int(main.labels[row]), runner_up=subject.graph.runner_up(image[0]))
     original = rows.images[int(sibling)]
     return Flagged(example, original, str(main.attacks[row]), score, threshold, [tuple(r) for r in reasons])  # type: ignore[misc]
 
@@ -190,7 +191,7 @@ def _example(subject: Subject, plan: Plan, profile: Profile, clean: Images) -> E
         if path.predicted == int(label):
             similarity = image_class_similarity(path, profile[int(label)], plan.kinds[0])
             per_class = {known: total_similarity(path, profile[known], plan.kinds[0]) for known in profile}
-            return Example(image, path, int(label), similarity, per_class)
+            return Example(image, path, int(label), similarity, per_class, subject.graph.runner_up(image))
     raise BadOption("the model classifies no attacked test image correctly; train it further")
 
 
@@ -268,6 +269,7 @@ def write_summary(findings: Findings, file: FilePath) -> FilePath:
             "seeds": findings.seeds,
             "unseen": findings.unseen,
             "sweeps": findings.sweeps,
+            "cost": findings.cost,
             "evaluation": findings.evaluation.rows(),
             "ablation": [row for curve in findings.ablation for row in curve.rows()],
             "seconds": findings.seconds,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from netpaths.detection import (
     maximum_softmax,
     split_rows,
 )
-from netpaths.detection.extraction import About, extract_kinds
+from netpaths.detection.extraction import About, extract_features, extract_kinds
 from netpaths.errors import BadOption
 from netpaths.graph import Graph
 from netpaths.methods import EffectivePath
@@ -305,6 +306,35 @@ def training_activations(subject: Subject, count: int, batch_size: int) -> tuple
     chosen = subject.train.take(np.sort(_balanced_order(subject.train.labels)[:count]))
     pairs = [activations(subject.graph, images, batch_size) for images, _ in chosen.batches(batch_size)]
     return np.concatenate([pair[1] for pair in pairs]), np.concatenate([pair[0] for pair in pairs])
+
+
+def cost(subject: Subject, plan: Plan, profile: Profile, clean: Images, detector: Detector) -> dict[str, float]:
+    """Milliseconds per image, medians of five runs at ``batch`` images: forward, paths of both ranks, whole check."""
+    images = clean[np.arange(min(plan.batch_size, len(clean)))][0]
+    count = len(images)
+
+    def check() -> None:
+        detector.score(extract_features(plan.method, subject.graph, profile, images, kind=plan.kinds[0]))
+
+    def forward() -> None:
+        with torch.no_grad():
+            subject.graph.run(images)
+
+    stages: dict[str, Callable[[], object]] = {
+        "forward": forward,
+        "paths": lambda: plan.method.extract_ranks(subject.graph, images, plan.method.ranks),
+        "check": check,
+    }
+    return {"batch": float(count), **{name: _median_seconds(work) * 1000 / count for name, work in stages.items()}}
+
+
+def _median_seconds(work: Callable[[], object], repeats: int = 5) -> float:
+    times = []
+    for _ in range(repeats):
+        started = perf_counter()
+        work()
+        times.append(perf_counter() - started)
+    return float(np.median(times))
 
 
 def seed_rows(evaluations: Mapping[int, Evaluation]) -> list[dict[str, Any]]:

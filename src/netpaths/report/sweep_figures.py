@@ -1,0 +1,44 @@
+"""Figures of what detection needs: layers to compare and images to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from netpaths.report.names import detector_name
+from netpaths.report.style import MARKERS, WIDE, colour, dash, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PANELS = (("layers", "layers compared, counted from the output"), ("samples", "source images that the detector saw"))
+
+
+@styled
+def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """AUROC against the number of layers and of images, a line per detector; rows as `studies.sweeps` gives them."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = new_figure(WIDE, 2.8)
+    for axes, (sweep, label) in zip(figure.subplots(1, 2, sharey=True), PANELS):
+        for place, name in enumerate(dict.fromkeys(str(row["detector"]) for row in rows)):
+            own = [row for row in rows if row["sweep"] == sweep and row["detector"] == name]
+            axes.errorbar(
+                [row["value"] for row in own],
+                [row["auroc"] for row in own],
+                yerr=[row["sd"] for row in own],
+                color=colour(place),
+                linestyle=dash(place),
+                marker=MARKERS[place],
+                capsize=2,
+                label=detector_name(name),
+            )
+        axes.set_xlabel(label)
+        axes.grid(axis="y")
+        if sweep == "samples":
+            axes.set_xscale("log")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+            axes.set_ylabel("AUROC, all attacks")
+            axes.legend(loc="best")
+    return figure
