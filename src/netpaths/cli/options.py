@@ -66,7 +66,8 @@ Json = Annotated[
 Theta = Annotated[
     float,
     typer.Option(
-        help="Share of an active neuron's value that its chosen inputs must cover, in (0, 1].", metavar="SHARE"
+        help="Share of an active neuron's summed contributions that its chosen inputs must cover, in (0, 1].",
+        metavar="SHARE",
     ),
 ]
 Last = Annotated[

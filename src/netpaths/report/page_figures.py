@@ -44,6 +44,7 @@ def sweep_illustration(findings: Findings) -> Illustration:
         "AUROC over all attacks when only the last layers are compared (left), and when the detector learns from fewer "
         "source images with their attacked versions (right). Mean and standard deviation over splits.",
         f"Two line charts of AUROC. Last layers, {detector_name(findings.main_detector)}: {told}.",
+        wide=True,
     )
 
 

@@ -36,7 +36,10 @@ def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_xlabel(label)
         axes.grid(axis="y")
         if sweep == "samples":
+            values = sorted({int(row["value"]) for row in rows if row["sweep"] == sweep})
             axes.set_xscale("log")
+            axes.set_xticks(values, [str(value) for value in values])
+            axes.minorticks_off()
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
             axes.set_ylabel("AUROC, all attacks")

@@ -1,7 +1,8 @@
 """Per-element affine maps a·x + b with constant a and b: batch norm that could not be folded, scaling, shifting.
 
 Neurons pass through. A neuron is explained in the direction of its reader: where a is negative the producer's
-direction turns round, so that extraction gives the same path whether or not a batch norm was folded. (The artifact
+direction turns round, so that extraction gives the same synapses and weights whether or not a batch norm was folded
+(with the target "contributions"; the target "neuron" is the neuron's value, which holds the shift b once folded). (The artifact
 turns a neuron round where the map changes the sign of its value, whatever the sign of a; the two agree for a > 0.)
 """
 
