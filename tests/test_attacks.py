@@ -104,9 +104,7 @@ def test_jsma_is_arts_on_probabilities(digits_lenet: nn.Module, batch: tuple[Ten
     images, labels = batch[0][:8], batch[1][:8]
     model = Softened(digits_lenet).eval()
     targets = (labels + 1) % 10
-    classifier = PyTorchClassifier(
-        model, nn.CrossEntropyLoss(), (1, 28, 28), 10, clip_values=(0, 1), device_type="cpu"
-    )
+    classifier = PyTorchClassifier(model, nn.CrossEntropyLoss(), (1, 28, 28), 10, clip_values=(0, 1), device_type="cpu")
     method = evasion.SaliencyMapMethod(classifier, theta=0.5, gamma=0.05, batch_size=8, verbose=False)
     expected = method.generate(images.numpy(), targets.numpy())
     digits_lenet.zero_grad(set_to_none=True)

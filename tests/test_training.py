@@ -79,8 +79,12 @@ def test_shifting_moves_by_whole_pixels() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"epochs": 0}, "epochs is 0"), ({"batch_size": 0}, "batch_size is 0"), ({"lr": 0.0}, "lr is 0"),
-     ({"shift": 28}, "shift is 28, expected 0 to 27")],
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"lr": 0.0}, "lr is 0"),
+        ({"shift": 28}, "shift is 28, expected 0 to 27"),
+    ],
 )
 def test_bad_options(few: Images, options: dict[str, object], message: str) -> None:
     with pytest.raises(BadOption, match=message):

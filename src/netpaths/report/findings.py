@@ -56,11 +56,12 @@ class Findings:
     operations: rows of `Graph.operations`. example: a clean image's path. class_matrix: (classes, classes) Jaccard.
     densities: kind → node → overall density; density: kind → overall density; growth: kind → density after merging
     1, 2, … classes. attacks: one row per attack (name, options, tried, successful, success_rate, mean l2, linf, l0,
-    seconds). flagged: of each attack the flagged image with the median score. features: test rows. scores: detector → (rows,) score of every feature row. evaluation: metrics of every
-    detector and attack. ablation: curves. seconds: stage → wall-clock time. command: what made it. seeds: AUROC per
-    detector, attack and split seed. unseen: rows of the evaluation on attacks left out of fitting. sweeps: AUROC
-    against the number of layers and of images fitted on. cost: milliseconds per image of a forward pass, of the paths
-    of both ranks, and of the whole check, at ``batch`` images at once.
+    seconds). features: test rows. scores: detector → (rows,) score of every feature row. evaluation: metrics of every
+    detector and attack. flagged: of each attack the flagged image with the median score. ablation: curves. seconds:
+    stage → wall-clock time. command: what made it. seeds: AUROC per detector, attack and split seed. unseen: rows of
+    the evaluation on attacks left out of fitting. sweeps: AUROC against the number of layers and of images fitted on.
+    cost: milliseconds per image of a forward pass, of the paths of both ranks, and of the whole check, at ``batch``
+    images at once.
     """
 
     title: str

@@ -2,8 +2,9 @@
 
 Neurons pass through. A neuron is explained in the direction of its reader: where a is negative the producer's
 direction turns round, so that extraction gives the same synapses and weights whether or not a batch norm was folded
-(with the target "contributions"; the target "neuron" is the neuron's value, which holds the shift b once folded). (The artifact
-turns a neuron round where the map changes the sign of its value, whatever the sign of a; the two agree for a > 0.)
+(with the target "contributions"; the target "neuron" is the neuron's value, which holds the shift b once folded). The
+artifact turns a neuron round where the map changes the sign of its value, whatever the sign of a; the two agree for
+a > 0.
 """
 
 from __future__ import annotations
