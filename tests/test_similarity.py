@@ -138,3 +138,15 @@ def test_partial_path_against_a_whole_profile(profile: Profile) -> None:
     x = torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(5))
     partial = EffectivePath(last=1).extract(GRAPH, x)[0]
     assert list(image_class_similarity(partial, profile[next(iter(profile))])) == [GRAPH.layers[-1]]
+
+
+def test_jaccard_is_symmetric_when_one_path_stops_earlier() -> None:
+    from netpaths.path import Elements
+
+    def part(*members: int) -> Elements:
+        return Elements.of((10,), np.array(members, dtype=np.int64))
+
+    short = Path({Site("b", "synapse"): part(1, 2)})
+    whole = Path({Site("a", "synapse"): part(3), Site("b", "synapse"): part(2, 4)})
+    assert jaccard(short, whole) == jaccard(whole, short) == 1 / 4
+    assert layer_jaccard(short, whole) == {"b": 1 / 3, "a": 0.0}

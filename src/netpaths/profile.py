@@ -57,12 +57,16 @@ class Profile:
         """The profile of all images of ``loader`` that the network classifies correctly.
 
         loader: batches (images, labels), always in the same order. counts: also count selections per element.
-        resume: an unfinished profile of the same loader; its images are skipped. progress: called after every batch
-        with the profile so far. source: a name or digest of the data, stored with the profile.
+        resume: an unfinished profile of the same loader, left as it is; its images are skipped. progress: called
+        after every batch with the profile so far. source: a name or digest of the data, stored with the profile.
         Raises ModelMismatch and BadOption when ``resume`` belongs to another model, method or data.
         """
-        profile = resume or cls(graph.fingerprint, method.describe(), counted=counts, source=source)
-        profile.check_made_by(graph.fingerprint, method.describe(), source)
+        profile = cls(graph.fingerprint, method.describe(), counted=counts, source=source)
+        if resume is not None:
+            resume.check_made_by(graph.fingerprint, method.describe(), source)
+            if resume.counted != counts:
+                raise BadOption(f"the unfinished profile was begun with counts={resume.counted}, not {counts}")
+            profile = resume.copy()
         start, offset = profile.seen, 0
         method.fit(graph, loader)
         for images, labels in loader:
@@ -74,6 +78,11 @@ class Profile:
             if progress is not None:
                 progress(profile)
         return profile
+
+    def copy(self) -> Profile:
+        """A profile that can be updated without changing this one."""
+        counts = {label: {site: own.copy() for site, own in sites.items()} for label, sites in self.counts.items()}
+        return replace(self, paths=dict(self.paths), images=dict(self.images), counts=counts)
 
     def add_images(self, method: PathMethod, graph: Graph, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Extract the paths of one batch and add those of correctly classified images to their classes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ def jaccard(first: Path, second: Path, kind: str | None = None, nodes: Iterable[
     """Σ min / Σ max over all elements; for binary paths |A ∩ B| / |A ∪ B| (Qiu et al. 2019, Eq. 5).
 
     kind: kind of elements, by default synapses, else weights, channels or neurons, whichever both paths have.
-    nodes: restrict to these nodes. Two empty paths carry no information: NaN.
+    nodes: restrict to these nodes; by default all nodes of either path, empty where a path does not have them. Two
+    empty paths carry no information: NaN.
     """
     overlaps = _overlaps(first, second, kind, nodes).values()
     smaller, larger = (sum(pair[side] for pair in overlaps) for side in (0, 1))
@@ -86,8 +87,15 @@ def _overlaps(
 ) -> dict[str, tuple[float, float]]:
     _check_models(first, second)
     kind = kind or default_kind(first, second)
-    chosen: Sequence[str] = first.nodes(kind) if nodes is None else tuple(nodes)
-    return {node: first[node, kind].overlap(second[node, kind]) for node in chosen}
+    if nodes is not None:
+        return {node: first[node, kind].overlap(second[node, kind]) for node in nodes}
+    mine, others = first.nodes(kind), second.nodes(kind)
+    alone = {node: (0.0, second[node, kind].mass()) for node in others if node not in mine}
+    shared = {
+        node: first[node, kind].overlap(second[node, kind]) if node in others else (0.0, first[node, kind].mass())
+        for node in mine
+    }
+    return {**shared, **alone}
 
 
 def _check_models(first: Path, second: Path) -> None:

@@ -14,7 +14,14 @@ from torch import fx, nn
 from netpaths.errors import BadInput, UnknownNode
 from netpaths.graph.folding import fold_batch_norms
 from netpaths.graph.node import Node
-from netpaths.graph.tracing import bind_nodes, check_weights, copy_model, record_values, trace_module
+from netpaths.graph.tracing import (
+    bind_nodes,
+    check_faithful,
+    check_weights,
+    copy_model,
+    record_values,
+    trace_module,
+)
 
 Edit = Callable[[list[torch.Tensor], torch.Tensor], torch.Tensor]
 """Replaces a node's output, given the values of its inputs and the output."""
@@ -51,10 +58,12 @@ class Graph:
 
         example: one batch (batch, *input shape), for shapes alone. fold: fold batch norms into the layer before.
         Raises BadWeights for NaN or infinite weights, BadInput when the model fails on the example, and
-        UnsupportedOperation listing every operation without a rule.
+        UnsupportedOperation listing every operation without a rule, or when the traced network computes something else
+        than the model.
         """
         check_weights(model)
         example = _pair_of_images(example)
+        reference = copy_model(model)
         self.module = trace_module(copy_model(model))
         self.folded: Mapping[str, str] = fold_batch_norms(self.module) if fold else {}
         values = record_values(self.module, example)
@@ -64,6 +73,7 @@ class Graph:
         self.dtype = example.dtype
         self.output = self._find_output()
         self.classes = self.nodes[self.output].shape[0]
+        check_faithful(self.module, reference, example, values[self.output])
 
     def _find_output(self) -> str:
         result = next(node for node in self.module.graph.nodes if node.op == "output").args[0]
@@ -104,15 +114,19 @@ class Graph:
         """Hexadecimal SHA-256 over the operations, their wiring and every weight."""
         digest = hashlib.sha256()
         for node in self.module.graph.nodes:
-            digest.update(f"{node.name}|{node.op}|{node.all_input_nodes}|{self._shape_of(node.name)}".encode())
+            digest.update(f"{node.name}|{node.op}|{node.all_input_nodes}|{self._described(node.name)}".encode())
         tensors = [*self.module.named_parameters(), *self.module.named_buffers()]
         for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
             digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def _shape_of(self, name: str) -> tuple[int, ...]:
-        return self.nodes[name].shape if name in self.nodes else ()
+    def _described(self, name: str) -> str:
+        if name not in self.nodes:
+            return ""
+        node = self.nodes[name]
+        plain = {key: value for key, value in node.arguments.items() if not isinstance(value, torch.Tensor)}
+        return f"{node.operation}|{node.shape}|{sorted(plain.items(), key=lambda pair: pair[0])}"
 
     def check(self, x: torch.Tensor) -> None:
         """Raise BadInput unless ``x`` is a finite batch (batch, *input shape) of the model's type."""
@@ -206,4 +220,6 @@ def _pair_of_images(example: torch.Tensor) -> torch.Tensor:
     """The example's first image twice: two images show whether an operation keeps the batch apart."""
     if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.shape[0] < 1:
         raise BadInput("the example must be one batch (batch, *input shape)")
+    if example.dtype not in (torch.float32, torch.float64):
+        raise BadInput(f"the example is {example.dtype}; supported: float32 and float64, so convert model and images")
     return example[:1].repeat(2, *(1 for _ in example.shape[1:]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -59,23 +60,51 @@ def trace_module(model: nn.Module) -> fx.GraphModule:
     Raises UnsupportedOperation when the model's control flow depends on its input's values.
     """
     try:
-        graph = _Tracer().trace(model)
+        graph = _Tracer().trace(model, _defaults(model))
     except NetpathsError:
         raise
     except Exception as error:
         line = str(error).strip().splitlines()
+        hint = (
+            "; its forward must not branch on the values of its input" if isinstance(error, fx.proxy.TraceError) else ""
+        )
         raise UnsupportedOperation(
-            f"{type(model).__name__} cannot be traced: {line[0] if line else type(error).__name__}; "
-            "its forward must not branch on the values of its input"
+            f"{type(model).__name__} cannot be traced: {line[0] if line else type(error).__name__}{hint}"
         ) from error
     for node in list(graph.nodes):
-        if node.op == "call_function" and getattr(node.target, "__name__", "") == "_assert":
+        if node.op == "call_function" and getattr(node.target, "__name__", "") in ("_assert", "_assert_is_none"):
             graph.erase_node(node)
     make_out_of_place(graph, model)
     module = fx.GraphModule(model, graph)
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def _defaults(model: nn.Module) -> dict[str, Any]:
+    """The forward's arguments besides the images, at their defaults."""
+    parameters = list(inspect.signature(model.forward).parameters.values())[1:]
+    return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+
+
+def check_faithful(module: fx.GraphModule, reference: nn.Module, example: torch.Tensor, logits: torch.Tensor) -> None:
+    """Raise UnsupportedOperation unless the traced network computes what the model does.
+
+    Both run on the example's image beside a random one: that shows writing in place through names that tracing does
+    not see, and operations that mix the images of a batch. logits: the traced network's, on the example.
+    """
+    noise = torch.rand(example.shape[1:], generator=torch.Generator().manual_seed(0), dtype=example.dtype)
+    pair = torch.stack([example[0], noise.to(example.device)])
+    with torch.no_grad():
+        expected, found = reference(pair.clone()), module(pair.clone())
+    tolerance = 1e-3 * (1 + float(expected.abs().max()))
+    if not bool(((expected - found).abs() <= tolerance).all()):
+        raise UnsupportedOperation(
+            "the traced network computes something else than the model, probably because it writes into a value that "
+            "is also read under another name; use operations that return new values"
+        )
+    if not bool(((found[0] - logits[0]).abs() <= tolerance).all()):
+        raise UnsupportedOperation("the model mixes the images of a batch: an image's logits depend on its neighbours")
 
 
 def record_values(module: fx.GraphModule, example: torch.Tensor) -> dict[str, Any]:
@@ -181,7 +210,7 @@ def _is_split(fx_node: fx.Node) -> bool:
     return found is not None and found[0].remaps and getattr(fx_node.target, "__name__", fx_node.target) in SPLITS
 
 
-SPLITS = ("chunk", "split", "unbind", "tensor_split", "split_with_sizes")
+SPLITS = ("chunk", "split")
 """Operations returning several pieces; a piece is read through the indexing that follows."""
 
 

@@ -79,8 +79,8 @@ class EffectivePath:
     def _check(self, graph: Graph, ranks: tuple[int, ...]) -> None:
         self._selector().check()
         for rank in ranks:
-            if not 1 <= rank <= graph.classes:
-                raise BadOption(f"rank must lie between 1 and the model's {graph.classes} classes, not {rank}")
+            if not isinstance(rank, int) or not 1 <= rank <= graph.classes:
+                raise BadOption(f"rank must lie between 1 and the model's {graph.classes} classes, not {rank!r}")
         if self.last is not None and self.last < 1:
             raise BadOption(f"last must be at least 1, not {self.last}")
         for kind in self.kinds:

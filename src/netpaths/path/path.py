@@ -56,6 +56,10 @@ class Path(Mapping[Site, Elements]):
     def __contains__(self, site: object) -> bool:
         return site in self.sites
 
+    def get(self, site: Any, default: Any = None) -> Any:
+        """The elements of ``site``, or ``default`` where the path does not have it."""
+        return self.sites.get(site, default)
+
     def __iter__(self) -> Iterator[Site]:
         return iter(self.sites)
 
