@@ -133,7 +133,6 @@ def _subject(summary: Mapping[str, Any]) -> str:
     rows = [
         ("model", f"{model['name']}, {model['parameters']:,} parameters, {model['layers']} layers"),
         ("test accuracy", _percent(model["test_accuracy"])),
-        ("model fingerprint", f"`{model['fingerprint'][:16]}…`"),
         ("data", f"{shortened(str(data['name']))}, {data['classes']} classes"),
         ("training images", f"{data['training_images']:,}, of which {data['profiled_images']:,} correct ones profiled"),
         ("test images", tested),

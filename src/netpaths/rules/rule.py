@@ -31,7 +31,7 @@ class Selector:
     def check(self) -> None:
         """Raise BadOption naming the first option out of range."""
         if not isinstance(self.theta, (int, float)) or not 0 < self.theta <= 1:
-            raise BadOption(f"theta must be a number in (0, 1], not {self.theta!r}")
+            raise BadOption(f"theta must lie in (0, 1], not {self.theta!r}")
         for name, allowed in (
             ("target", ("contributions", "neuron")),
             ("ties", ("first", "all")),

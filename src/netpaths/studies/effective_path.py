@@ -71,14 +71,11 @@ def run(
     clock.lap("paths of test images")
     training = experiment.training_activations(subject, min(2000, len(subject.train)), plan.batch_size)
     judged = _judge_seeds(subject, plan, rows, training, progress)
-    unseen = experiment.unseen_attacks(plan, rows, plan.seeds[0]) if len(plan.attacks) > 1 else None
     clock.lap("detectors and evaluation")
     curves = experiment.ablate(subject, plan, clean, progress) if plan.ablated else []
     clock.lap("ablation")
     first = judged[plan.seeds[0]]
     _save(subject, plan, profile, rows, first, folder)
-    overall = profile.overall()
-    kinds = overall.kinds()
     findings = Findings(
         title=title,
         command=command,
@@ -88,27 +85,44 @@ def run(
         settings=_settings(plan),
         operations=subject.graph.operations(),
         example=_example(subject, plan, profile, clean),
-        class_matrix=class_matrix(profile.paths, plan.kinds[0]),
-        densities={kind: overall.densities(kind) for kind in kinds},
-        density={kind: overall.density(kind) for kind in kinds},
-        growth={kind: profile.growth(kind) for kind in kinds},
         attacks=[experiment.attack_row(result) for result in results.values()],
-        features=rows.main.take(first.rows["test"]),
-        scores={name: scores[1] for name, scores in first.scores.items()},
-        thresholds=_thresholds(first, plan.alpha),
-        main_detector=MAIN,
-        alpha=plan.alpha,
-        evaluation=first.evaluation,
-        flagged=_flagged(subject, plan, rows, first),
         ablation=curves,
         seconds=clock.seconds,
-        seeds=experiment.seed_rows({seed: one.evaluation for seed, one in judged.items()}),
-        unseen=unseen.rows() if unseen else [],
-        sweeps=sweeps(plan, rows),
         cost=experiment.cost(subject, plan, profile, clean, first.detectors[MAIN]),
+        **_path_findings(plan, profile),
+        **_detection_findings(subject, plan, rows, judged),
     )
     clock.lap("summary")
     return findings
+
+
+def _path_findings(plan: Plan, profile: Profile) -> dict[str, Any]:
+    """What the class paths say by themselves."""
+    overall = profile.overall()
+    return {
+        "class_matrix": class_matrix(profile.paths, plan.kinds[0]),
+        "densities": {kind: overall.densities(kind) for kind in overall.kinds()},
+        "density": {kind: overall.density(kind) for kind in overall.kinds()},
+        "growth": {kind: profile.growth(kind) for kind in overall.kinds()},
+    }
+
+
+def _detection_findings(subject: Subject, plan: Plan, rows: Rows, judged: Mapping[int, Judged]) -> dict[str, Any]:
+    """What the detectors say: the first seed in full, the others as AUROC alone."""
+    first = judged[plan.seeds[0]]
+    unseen = experiment.unseen_attacks(plan, rows, plan.seeds[0]) if len(plan.attacks) > 1 else None
+    return {
+        "features": rows.main.take(first.rows["test"]),
+        "scores": {name: scores[1] for name, scores in first.scores.items()},
+        "thresholds": _thresholds(first, plan.alpha),
+        "main_detector": MAIN,
+        "alpha": plan.alpha,
+        "evaluation": first.evaluation,
+        "flagged": _flagged(subject, plan, rows, first),
+        "seeds": experiment.seed_rows({seed: one.evaluation for seed, one in judged.items()}),
+        "unseen": unseen.rows() if unseen else [],
+        "sweeps": sweeps(plan, rows),
+    }
 
 
 def class_profile(
