@@ -283,3 +283,17 @@ def test_curve(order: str) -> None:
     if order != "outside":
         removed = remove(case.graph, case.x, paths, "weight").argmax(1)
         assert curve.accuracy[2] == pytest.approx(float((removed == labels).double().mean()))
+
+
+def test_curves_of_keeping_agree_with_keeping() -> None:
+    case = Case("images")
+    labels = case.graph.run(case.x).predicted
+    paths = EffectivePath(contributions=True).extract(case.graph, case.x)
+    shares = (0.5, 1.0)
+    curve = ablation_curve(case.graph, case.x, labels, paths, "weight", "largest", shares, mode="keep")
+    for share, accuracy in zip(shares, curve.accuracy):
+        kept = keep_only(case.graph, case.x, [part(path.restrict(kinds=["weight"]), share) for path in paths], "weight")
+        assert accuracy == pytest.approx(float((kept.argmax(1) == labels).double().mean()))
+    assert curve.mode == "keep"
+    with pytest.raises(BadOption, match="mode must be remove or keep, not 'drop'"):
+        ablation_curve(case.graph, case.x, labels, paths, mode="drop")  # type: ignore[arg-type]

@@ -66,7 +66,7 @@ def keep_only(graph: Graph, x: torch.Tensor, paths: Sequence[Path], kind: str) -
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy against the share switched off: mode and order, shares (n,), accuracy (n,), elements removed (n,)."""
+    """Accuracy against the share of the path switched off, or kept: shares (n,), accuracy (n,), elements (n,)."""
 
     mode: str
     order: str
@@ -94,13 +94,17 @@ def ablation_curve(
     seed: int = 0,
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    mode: Literal["remove", "keep"] = "remove",
 ) -> Curve:
-    """Accuracy on ``x`` when a growing share of each image's path is switched off.
+    """Accuracy on ``x`` when a growing share of each image's path is switched off, or is all that is kept.
 
     order: "largest", "smallest" or "random" within the path, or "outside": the same number of elements drawn at
-    random from the whole network, the control. Returns a Curve.
+    random from the whole network, the control. mode: "remove" the share, or "keep" nothing but it. Returns a Curve.
     """
-    shares = tuple(shares)
+    if mode not in ("remove", "keep"):
+        raise BadOption(f"mode must be remove or keep, not {mode!r}")
+    shares, switch = tuple(shares), remove if mode == "remove" else keep_only
     hits, sizes = np.zeros(len(shares)), np.zeros(len(shares))
     steps = list(range(0, len(x), batch_size))
     for done, start in enumerate(steps):
@@ -108,12 +112,12 @@ def ablation_curve(
         own = [path.restrict(kinds=[kind]) for path in paths[rows]]
         for index, share in enumerate(shares):
             parts = [_part_or_control(graph, path, share, order, seed + start + i) for i, path in enumerate(own)]
-            predicted = remove(graph, x[rows], parts, kind).argmax(1)
+            predicted = switch(graph, x[rows], parts, kind).argmax(1)
             hits[index] += int((predicted == labels[rows]).sum())
             sizes[index] += sum(len(elements) for path in parts for elements in path.sites.values())
         if progress is not None:
             progress(done + 1, len(steps))
-    return Curve("remove", order, kind, shares, tuple((hits / len(x)).tolist()), tuple((sizes / len(x)).tolist()))
+    return Curve(mode, order, kind, shares, tuple((hits / len(x)).tolist()), tuple((sizes / len(x)).tolist()))
 
 
 def _part_or_control(graph: Graph, path: Path, share: float, order: str, seed: int) -> Path:

@@ -36,6 +36,9 @@ ORDER_NAMES = {
 }
 
 
+MODE_NAMES = {"remove": "switched off", "keep": "kept, all others switched off"}
+
+
 @styled
 def density_figure(
     densities: Mapping[str, Mapping[str, float]], density: Mapping[str, float], layers: Sequence[str] = ()
@@ -124,8 +127,8 @@ def ablation_figure(curves: Sequence[Curve], classes: int) -> Figure:
         for curve in own:
             _ablation_line(axes, curve)
         _share_axis(axes, own)
-        axes.set_xlabel(f"{kind}s switched off, as a share of the image's path")
-        axes.set_title(f"{kind}s" if len(panels) > 1 else "")
+        axes.set_xlabel(f"{kind}s {MODE_NAMES.get(mode, mode)}, as a share of the image's path")
+        axes.set_title(f"{kind}s {MODE_NAMES.get(mode, mode)}" if len(panels) > 1 else "")
         if classes:
             axes.axhline(1 / classes, color=QUIET, linewidth=1, linestyle=":")
             axes.annotate(

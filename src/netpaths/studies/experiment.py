@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,15 @@ from netpaths.profile import Profile
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 MAIN = "joint"
+ABLATIONS: tuple[tuple[Literal["remove", "keep"], Literal["largest", "smallest", "random", "outside"]], ...] = (
+    ("remove", "largest"),
+    ("remove", "smallest"),
+    ("remove", "random"),
+    ("remove", "outside"),
+    ("keep", "largest"),
+    ("keep", "outside"),
+)
+"""Modes and orders of the ablation; "outside" is the control."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -364,14 +373,14 @@ def unseen_attacks(plan: Plan, rows: Rows, seed: int) -> Evaluation:
 
 
 def ablate(subject: Subject, plan: Plan, clean: Images, progress: Progress) -> list[Curve]:
-    """Accuracy when a growing share of each image's path is switched off, and of as many random weights."""
+    """Accuracy when a share of each image's path is switched off, or kept alone, and of as many random weights."""
     chosen = clean.take(np.arange(min(plan.ablated, len(clean))))
     images, labels = chosen[np.arange(len(chosen))]
     method = EffectivePath(**{**_parameters(plan.method), "contributions": True, "kinds": ("weight",)})
     paths = [path for batch in images.split(plan.batch_size) for path in method.extract(subject.graph, batch)]  # type: ignore[no-untyped-call]
     curves = []
-    for order in ("largest", "smallest", "random", "outside"):
-        title = f"ablation, {order}"
+    for mode, order in ABLATIONS:
+        title = f"ablation, {mode} {order}"
         curves.append(
             ablation_curve(
                 subject.graph,
@@ -380,6 +389,7 @@ def ablate(subject: Subject, plan: Plan, clean: Images, progress: Progress) -> l
                 paths,
                 "weight",
                 order,
+                mode=mode,
                 seed=plan.seeds[0],
                 progress=lambda done, total, title=title: progress(title, done, total),  # type: ignore[misc]
             )

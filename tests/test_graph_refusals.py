@@ -1,0 +1,192 @@
+"""What the graph refuses, with messages that say what would be right: operations, models, images and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from netpaths import EffectivePath, Graph, NetpathsError
+from netpaths.errors import BadInput, BadWeights, UnknownNode, UnsupportedOperation
+from test_graph import EXAMPLE, Calling, Small
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def test_every_unsupported_node_is_listed_before_any_work() -> None:
+    ran: list[str] = []
+
+    class Recorded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+            self.bilinear = nn.GLU()
+            self.gelu = nn.GELU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.erf(self.gelu(x))
+            y: Tensor = self.fc(torch.cat([self.bilinear(x), self.bilinear(x)], 1).cumsum(1))
+            return y
+
+    model = Recorded()
+    model.fc.register_forward_hook(lambda *arguments: ran.append("fc"))
+    with pytest.raises(UnsupportedOperation) as caught:
+        Graph(model, torch.zeros(1, 4))
+    message = str(caught.value)
+    for part in ("gelu (GELU)", "erf (erf)", "bilinear (GLU)", "bilinear_1 (GLU)", "cumsum (cumsum)"):
+        assert part in message
+    assert "Supported: activation, addition, average pooling, batch norm, convolution, identity, linear" in message
+    assert "fc" not in message
+    assert ran == []
+
+
+def kernel_of(y: Tensor) -> Tensor:
+    return torch.cat([y[:1, :, :3, :3]] * 3)
+
+
+def write_slice(module: Calling, y: Tensor, x: Tensor) -> Tensor:
+    y[:, 0] = 0
+    return y
+
+
+REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
+    "value of a sort": (lambda m, y, x: y + y.sort(1)[0], r"sort \(sort\)"),
+    "value of a maximum": (
+        lambda m, y, x: y + y.max(1, keepdim=True)[0].expand(-1, 3, -1, -1), r"max_1 \(max\); expand \(expand\)",
+    ),
+    "indices": (
+        lambda m, y, x: F.max_pool2d(y, 1, return_indices=True)[0], r"max_pool2d_with_indices",
+    ),
+    "spreading product": (lambda m, y, x: y[:, :1] * m.shift, r"spreads its input of shape \(1, 8, 8\) over \(3, 8"),
+    "spreading sum": (lambda m, y, x: y[:, :1] + m.shift, r"spreads its input of shape \(1, 8, 8\) over \(3, 8, 8"),
+    "spreading difference": (lambda m, y, x: y[:, :1] - m.shift, r"spreads its input"),
+    "spreading quotient": (lambda m, y, x: y[:, :1] / m.shift, r"spreads its input"),
+    "shapes that differ": (lambda m, y, x: y + y[:, :1], r"operands of shapes \(3, 8, 8\) and \(1, 8, 8\)"),
+    "batch statistics": (
+        lambda m, y, x: F.batch_norm(y, None, None, training=True), "normalises with the statistics of the batch",
+    ),
+    "weight from the input": (lambda m, y, x: F.conv2d(y, kernel_of(y), padding=1), r"getitem: mixes the images"),
+    "sum of the batch": (lambda m, y, x: y + y.sum(0, keepdim=True), "unsupported operations"),
+    "upsampling": (lambda m, y, x: F.interpolate(y, scale_factor=1.0), r"interpolate \(interpolate\)"),
+    "writing zeros": (lambda m, y, x: y.zero_(), "unsupported operations"),
+    "writing a slice": (write_slice, "cannot be traced"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    function, message = REFUSED[name]
+    with pytest.raises(UnsupportedOperation, match=message):
+        Graph(Calling(function), EXAMPLE)
+
+
+def in_place_through_a_view(module: Calling, y: Tensor, x: Tensor) -> Tensor:
+    y.view(y.size(0), -1).relu_()
+    return y
+
+
+def in_place_before_a_view_is_read(module: Calling, y: Tensor, x: Tensor) -> Tensor:
+    rows = y.flatten(2)
+    y.relu_()
+    return rows
+
+
+@pytest.mark.parametrize("function", [in_place_through_a_view, in_place_before_a_view_is_read])
+def test_in_place_through_views_is_refused(function: Callable[..., Any]) -> None:
+    with pytest.raises(UnsupportedOperation, match=r"relu_ writes in place into .* is read later"):
+        Graph(Calling(function), EXAMPLE)
+
+
+def test_control_flow_on_values() -> None:
+    def branch(module: Calling, y: Tensor, x: Tensor) -> Tensor:
+        return y if y.sum() > 0 else -y
+
+    message = "Calling cannot be traced: .*; its forward must not branch on the values of its input"
+    with pytest.raises(UnsupportedOperation, match=message):
+        Graph(Calling(branch), EXAMPLE)
+
+
+class Returning(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.fc, self.function = nn.Linear(4, 3), function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self.fc(x))
+
+
+@pytest.mark.parametrize("function", [lambda y: (y, y), lambda y: {"logits": y}, lambda y: [y], lambda y: 3])
+def test_models_must_return_one_tensor(function: Callable[[Tensor], Any]) -> None:
+    with pytest.raises(BadInput, match=r"the model must return one tensor of logits \(batch, classes\)"):
+        Graph(Returning(function), torch.zeros(1, 4))
+
+
+def test_models_must_return_logits() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    with pytest.raises(BadInput, match=r"must return logits \(batch, classes\), it returns \('batch', 4, 6, 6\)"):
+        Graph(model, EXAMPLE)
+
+
+def test_a_constant_model_is_refused() -> None:
+    with pytest.raises(BadInput, match="the model must return one tensor of logits"):
+        Graph(Returning(lambda y: torch.ones(2, 3)), torch.zeros(1, 4))
+
+
+# --- bad inputs and weights ------------------------------------------------------------------------------------------
+
+
+def spoiled(value: float) -> Tensor:
+    images = EXAMPLE.clone()
+    images[1, 0, 2, 3] = value
+    return images
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "channels": (torch.zeros(2, 1, 8, 8), r"images have shape \(2, 1, 8, 8\), this model takes \('batch', 3, 8, 8\)"),
+    "no batch": (torch.zeros(3, 8, 8), r"images have shape \(3, 8, 8\)"),
+    "size": (torch.zeros(2, 3, 9, 8), r"images have shape \(2, 3, 9, 8\)"),
+    "double": (EXAMPLE.double(), r"images are torch.float64, this model takes torch.float32"),
+    "bytes": (EXAMPLE.byte(), r"images are torch.uint8"),
+    "nan": (spoiled(float("nan")), "image 1 of the batch holds NaN or infinite pixels"),
+    "infinite": (spoiled(float("-inf")), "image 1 of the batch holds NaN or infinite pixels"),
+    "array": (EXAMPLE.numpy(), "images have shape ndarray"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", BAD)
+def test_bad_images(name: str) -> None:
+    images, message = BAD[name]
+    graph = Graph(Small(), EXAMPLE)
+    for use in (graph.run, lambda x: EffectivePath().extract(graph, x)):
+        with pytest.raises(BadInput, match=message):
+            use(images)
+
+
+@pytest.mark.parametrize("example", [torch.zeros(0, 3, 8, 8), torch.zeros(3), [1.0]])
+def test_bad_examples(example: Any) -> None:
+    with pytest.raises(BadInput, match=r"the example must be one batch \(batch, \*input shape\)"):
+        Graph(Small(), example)
+
+
+def test_example_the_model_cannot_take() -> None:
+    with pytest.raises(BadInput, match=r"the model fails on the example of shape \(2, 5, 8, 8\)"):
+        Graph(Small(), torch.zeros(2, 5, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["conv1.weight", "fc.bias", "bn1.running_var"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_bad_weights_are_named(name: str, value: float) -> None:
+    model = Small()
+    model.state_dict()[name].view(-1)[0] = value
+    with pytest.raises(BadWeights, match=f"the model's '{name}' holds NaN or infinite values"):
+        Graph(model, EXAMPLE)
+
+
+def test_one_exception_family() -> None:
+    for error in (BadInput, BadWeights, UnknownNode, UnsupportedOperation):
+        assert issubclass(error, NetpathsError)
