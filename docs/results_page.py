@@ -267,22 +267,24 @@ def _unseen(summary: Mapping[str, Any]) -> str:
 def _ablation(summary: Mapping[str, Any]) -> str:
     if not summary["ablation"]:
         return ""
-    found = {(row["share"], row["order"]): row for row in summary["ablation"]}
-    shares, orders = (list(dict.fromkeys(key[place] for key in found)) for place in (0, 1))
+    found = {(row["share"], row["mode"], row["order"]): row for row in summary["ablation"]}
+    shares = list(dict.fromkeys(key[0] for key in found))
+    curves = list(dict.fromkeys(key[1:] for key in found))
     kind = summary["ablation"][0]["kind"]
     rows = [
         (
             _percent(share),
-            f"{found[share, orders[0]]['elements']:,.0f}",
-            *(_percent(found[share, order]["accuracy"]) for order in orders),
+            f"{found[(share, *curves[0])]['elements']:,.0f}",
+            *(_percent(found[(share, *curve)]["accuracy"]) for curve in curves),
         )
         for share in shares
     ]
     about = (
-        f"Accuracy when a share of the {kind}s of each image's path is switched off, the largest contributions first, "
-        "the smallest first, at random; *outside* switches off as many at random from the whole network."
+        f"Accuracy when a share of the {kind}s of each image's path is switched off (remove) or is all that stays on "
+        "(keep): the largest contributions first, the smallest first, at random; *outside* takes as many at random "
+        "from the whole network."
     )
-    header = ("share of the path", f"{kind}s per image", *orders)
+    header = ("share of the path", f"{kind}s per image", *(f"{mode}, {order}" for mode, order in curves))
     return f"{about}\n\n{table(header, rows, right=range(len(header)))}"
 
 

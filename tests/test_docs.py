@@ -131,6 +131,7 @@ def _summary() -> dict[str, Any]:
     row = {"detector": "joint", "attack": "fgsm", "auroc": 0.9, "auroc_low": 0.8, "auroc_high": 0.95}
     rates = {f"{what}_0.05{end}": 0.05 for what in ("caught", "false_alarms") for end in ("", "_low", "_high")}
     null = {"detector": "joint", "kind": "null", "attack": "clean against clean", "auroc": 0.5, "caught_0.05": None}
+    curve = {"kind": "weight", "order": "largest"}
     return {
         "command": "netpaths study effective-path --weights /a/b/lenet --data mnist:/a/b/MNIST --out /c/study",
         "model": {"name": "lenet5", "parameters": 7, "layers": 1, "fingerprint": "f" * 64, "test_accuracy": 0.99},
@@ -152,7 +153,7 @@ def _summary() -> dict[str, Any]:
         "seeds": [{"detector": "joint", "attack": "fgsm", "mean": 0.91, "sd": 0.01}],
         "unseen": [],
         "evaluation": [{**row, **rates, "kind": kind} for kind in ("attack", "all", "worst case")] + [null],
-        "ablation": [{"kind": "weight", "order": "largest", "share": 0.5, "accuracy": 0.7, "elements": 12.0}],
+        "ablation": [{**curve, "mode": "remove", "share": 0.5, "accuracy": 0.7, "elements": 12.0}],
         "seconds": {"attacks": 1.0},
     }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -32,7 +33,7 @@ Report = Callable[[int, int, str], None]
 class Run:
     """An open run folder. config: what config.json holds; files: names of the files that the run may write.
 
-    As a context it takes config.json away again where the work inside left none of these files.
+    As a context it takes config.json away again where the work inside left nothing beside it.
     """
 
     folder: Path
@@ -49,7 +50,7 @@ class Run:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        if any((self.folder / name).exists() for name in self.files):
+        if any(entry.name != CONFIG and not entry.name.startswith(".") for entry in self.folder.iterdir()):
             return
         (self.folder / CONFIG).unlink(missing_ok=True)
         with suppress(OSError):
@@ -67,8 +68,8 @@ def open_run(
 ) -> Run:
     """Make ``folder`` a run of ``command``, or go on with the same run in it, and write its config.json.
 
-    options: everything resolved, with the seed. files: names of what the run writes. inputs: fingerprints and digests
-    of model and data. force: remove another run's files first. arguments: the command line as typed.
+    options: everything resolved, with the seed. files: names of the files and folders that the run writes. inputs:
+    fingerprints and digests of model and data. force: remove another run's files first. arguments: the command line as typed.
     Raises BadOption when the folder holds another run or files that are no run's, and StorageFull.
     """
     folder = Path(folder)
@@ -148,7 +149,11 @@ def _short(value: Any) -> str:
 
 def _remove(folder: Path, config: Mapping[str, Any]) -> None:
     for name in config.get("files", ()):
-        if Path(name).name == name:
+        if Path(name).name != name:
+            continue
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
             (folder / name).unlink(missing_ok=True)
 
 

@@ -12,7 +12,6 @@ from netpaths.cli.examples import section
 from netpaths.cli.session import Session
 
 EXAMPLES = ("netpaths demo", "netpaths demo --seed 1 --attacked 100 --out runs/demo-1")
-FILES = ("model.safetensors", "profile.safetensors", "detector.safetensors", "report.html", "summary.json")
 
 Attacked = Annotated[int, typer.Option(help="Test images to attack.", min=20)]
 
@@ -37,9 +36,10 @@ def demo(
     from netpaths.cli.findings import finish
     from netpaths.cli.stages import Stages
     from netpaths.studies.demo import run_demo
+    from netpaths.studies.effective_path import FILES
 
     session = Session.of(context)
-    with session.open_run(FILES, {}) as run, Stages(quiet) as stages:
+    with session.open_run(("model.safetensors", *FILES), {}) as run, Stages(quiet) as stages:
         findings = run_demo(run.folder, seed, attacked, stages)
         stages("writing the report", 0, 1)
         finish(session, findings, run.folder)

@@ -19,7 +19,6 @@ EXAMPLES = (
     "--last 10 --attacked 200 --out runs/study-cifar10",
 )
 ATTACKS = ("fgsm", "bim", "deepfool", "cw", "jsma", "noise", "blur")
-FILES = ("profile.safetensors", "detector.safetensors", "report.html", "summary.json")
 
 Name = Annotated[str, typer.Argument(help="The study: effective-path.", metavar="STUDY")]
 Attacks = Annotated[
@@ -84,6 +83,7 @@ def study(
     from netpaths.cli.findings import finish
     from netpaths.cli.stages import Stages
     from netpaths.errors import BadOption
+    from netpaths.studies.effective_path import FILES
     from netpaths.studies.effective_path import run as run_study
 
     if name != "effective-path":

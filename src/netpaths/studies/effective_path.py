@@ -29,6 +29,21 @@ from netpaths.studies.experiment import MAIN, Judged, Plan, Progress, Rows, Subj
 from netpaths.studies.sweeps import sweeps
 from netpaths.training import accuracy
 
+FILES = (
+    "profile.safetensors",
+    "features-synapse.safetensors",
+    "features-weight.safetensors",
+    "features-neuron.safetensors",
+    "evaluation.csv",
+    "evaluation.json",
+    "detector.safetensors",
+    "summary.json",
+    "report.html",
+    "figures",
+    "tables",
+)
+"""What a run leaves in its folder, the report's folders included."""
+
 
 class Clock:
     """Wall-clock seconds per stage."""
