@@ -69,7 +69,8 @@ def open_run(
     """Make ``folder`` a run of ``command``, or go on with the same run in it, and write its config.json.
 
     options: everything resolved, with the seed. files: names of the files and folders that the run writes. inputs:
-    fingerprints and digests of model and data. force: remove another run's files first. arguments: the command line as typed.
+    fingerprints and digests of model and data. force: remove another run's files first. arguments: the command line
+    as typed.
     Raises BadOption when the folder holds another run or files that are no run's, and StorageFull.
     """
     folder = Path(folder)

@@ -84,8 +84,7 @@ def run(
     clock.lap("attacks")
     rows = experiment.collect_rows(subject, plan, profile, clean, calibration, results, progress)
     clock.lap("paths of test images")
-    training = experiment.training_activations(subject, min(2000, len(subject.train)), plan.batch_size)
-    judged = _judge_seeds(subject, plan, rows, training, progress)
+    judged = _judge_seeds(subject, plan, rows, progress)
     clock.lap("detectors and evaluation")
     curves = experiment.ablate(subject, plan, clean, progress) if plan.ablated else []
     clock.lap("ablation")
@@ -165,13 +164,12 @@ def class_profile(
     return profile
 
 
-def _judge_seeds(
-    subject: Subject, plan: Plan, rows: Rows, training: tuple[experiment.Floats, experiment.Floats], progress: Progress
-) -> dict[int, Judged]:
+def _judge_seeds(subject: Subject, plan: Plan, rows: Rows, progress: Progress) -> dict[int, Judged]:
+    baselines = experiment.baseline_scores(subject, plan, rows)
     judged = {}
     for done, seed in enumerate(plan.seeds):
         bootstrap = plan.bootstrap if done == 0 else 2
-        judged[seed] = experiment.judge(subject, plan, rows, training, seed, bootstrap)
+        judged[seed] = experiment.judge(plan, rows, baselines, seed, bootstrap)
         progress("detectors and evaluation", done + 1, len(plan.seeds))
     return judged
 

@@ -256,12 +256,10 @@ class Judged:
     evaluation: Evaluation
 
 
-def judge(
-    subject: Subject, plan: Plan, rows: Rows, training: tuple[Floats, Floats], seed: int, bootstrap: int
-) -> Judged:
-    """Split by source image, fit every detector and baseline, and evaluate them on the held-out part.
+def judge(plan: Plan, rows: Rows, baselines: Mapping[str, Floats], seed: int, bootstrap: int) -> Judged:
+    """Split by source image, fit every detector, and evaluate them and the baselines on the held-out part.
 
-    training: penultimate activations and logits of training images, for the baselines that learn from them.
+    baselines: the scores of every row by detectors that do not learn from these rows.
     """
     parts = split(plan, rows, seed)
     detectors = {}
@@ -276,7 +274,7 @@ def judge(
         title: (detector.score(features.take(parts["calibration"])), detector.score(features.take(parts["test"])))
         for title, (detector, features) in detectors.items()
     }
-    for title, values in baseline_scores(subject, rows, training).items():
+    for title, values in baselines.items():
         scores[title] = (values[parts["calibration"]], values[parts["test"]])
     calibration, test = rows.main.take(parts["calibration"]), rows.main.take(parts["test"])
     alphas = _feasible((0.01, plan.alpha), int((calibration.is_counted & calibration.is_clean).sum()))
@@ -294,12 +292,15 @@ def _feasible(alphas: Sequence[float], images: int) -> tuple[float, ...]:
     return tuple(alpha for alpha in sorted(set(alphas)) if images >= images_needed(alpha))
 
 
-def baseline_scores(subject: Subject, rows: Rows, training: tuple[Floats, Floats]) -> dict[str, Floats]:
-    """Suspicion of every row by detectors that look at logits, penultimate activations or the image alone."""
-    bank, bank_logits = training
+def baseline_scores(subject: Subject, plan: Plan, rows: Rows) -> dict[str, Floats]:
+    """Suspicion of every row by detectors that look at logits, penultimate activations or the image alone.
+
+    Those that learn do so from up to 2000 training images.
+    """
+    bank, bank_logits = training_activations(subject, min(2000, len(subject.train)), plan.batch_size)
 
     def logits_of(images: NDArray[np.float32]) -> Floats:
-        return activations(subject.graph, torch.from_numpy(images), 256)[0]
+        return activations(subject.graph, torch.from_numpy(images), plan.batch_size)[0]
 
     return {
         "maximum softmax": maximum_softmax(rows.logits),
