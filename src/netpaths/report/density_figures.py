@@ -127,7 +127,8 @@ def ablation_figure(curves: Sequence[Curve], classes: int) -> Figure:
         for curve in own:
             _ablation_line(axes, curve)
         _share_axis(axes, own)
-        axes.set_xlabel(f"{kind}s {MODE_NAMES.get(mode, mode)}, as a share of the image's path")
+        what = "" if len(panels) > 1 else f"{kind}s {MODE_NAMES.get(mode, mode)}, as a "
+        axes.set_xlabel(f"{what}share of the image's path")
         axes.set_title(f"{kind}s {MODE_NAMES.get(mode, mode)}" if len(panels) > 1 else "")
         if classes:
             axes.axhline(1 / classes, color=QUIET, linewidth=1, linestyle=":")

@@ -131,13 +131,14 @@ def detection_illustrations(findings: Findings) -> list[Illustration]:
 
 
 def ablation_illustration(findings: Findings) -> Illustration:
-    """Accuracy against the share of the path switched off."""
+    """Accuracy against the share of the path switched off, or kept."""
     return Illustration(
         "ablation",
         ablation_figure(findings.ablation, len(findings.class_names)),
-        "Accuracy when a growing share of each image’s path is switched off. The control switches off as many elements "
-        "anywhere in the network. Dotted: guessing.",
+        "Accuracy when a growing share of each image’s path is switched off, and when that share is all that stays on. "
+        "The control takes as many elements anywhere in the network. Dotted: guessing.",
         ablation_sentence(findings.ablation),
+        wide=len({(curve.mode, curve.kind) for curve in findings.ablation}) > 1,
     )
 
 

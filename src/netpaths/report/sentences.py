@@ -166,8 +166,20 @@ def ablation_sentence(curves: Sequence[Curve]) -> str:
         control = removal.get((kind, "outside"))
         own = removal.get((kind, "largest")) or removal.get((kind, "random"))
         if control is not None and own is not None and own.shares == control.shares:
-            return _compared(own, control)
+            return _compared(own, control) + _kept(curves, kind)
     return "There is no control to compare with."
+
+
+def _kept(curves: Sequence[Curve], kind: str) -> str:
+    """What is left when nothing but the path stays on, beside as much of the rest; empty where it was not measured."""
+    found = {curve.order: curve for curve in curves if curve.mode == "keep" and curve.kind == kind}
+    if not {"largest", "outside"} <= set(found):
+        return ""
+    own, control = found["largest"], found["outside"]
+    return (
+        f" With nothing but {_part(own, -1)} switched on the accuracy is {percent(own.accuracy[-1])}, with as many "
+        f"{kind}s drawn from the whole network {percent(control.accuracy[-1])}."
+    )
 
 
 def _compared(own: Curve, control: Curve) -> str:
