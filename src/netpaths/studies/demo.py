@@ -18,7 +18,10 @@ EPOCHS = 12
 
 
 def run_demo(folder: FilePath, seed: int, attacked: int, progress: Progress) -> Findings:
-    """Train, profile, attack, fit, calibrate and evaluate; files go to ``folder``. Deterministic for a seed and a number of threads."""
+    """Train, profile, attack, fit, calibrate and evaluate; files go to ``folder``.
+
+    Deterministic for a seed and a number of threads.
+    """
     clock = Clock()
     torch.manual_seed(seed)
     model = load_model("lenet5")
