@@ -112,6 +112,8 @@ def _run(name: str, summary: Mapping[str, Any]) -> str:
         ("At the calibrated threshold", _thresholds(summary)),
         ("Controls", _controls(summary)),
         ("Attacks unseen in fitting", _unseen(summary)),
+        ("What detection needs", _sweeps(summary)),
+        ("Time per image", _cost(summary)),
         ("Ablation", _ablation(summary)),
         ("Seconds", _seconds(summary)),
     ]
@@ -262,6 +264,51 @@ def _unseen(summary: Mapping[str, Any]) -> str:
     ]
     header = ("detector", "attack left out", "AUROC on it", "caught", "false alarms")
     return f"The detector was fitted on all attacks but the one it is measured on.\n\n{table(header, rows)}"
+
+
+SWEEPS = {
+    "layers": "last layers compared",
+    "samples": "source images fitted on",
+    "profile": "training images a class in the profile",
+}
+
+
+def _sweeps(summary: Mapping[str, Any]) -> str:
+    """AUROC over all attacks per sweep and value; long sweeps are thinned to a dozen values."""
+    tables = []
+    for sweep, title in SWEEPS.items():
+        rows = [row for row in summary.get("sweeps", []) if row["sweep"] == sweep]
+        if not rows:
+            continue
+        names = list(dict.fromkeys(row["detector"] for row in rows))
+        found = {(row["value"], row["detector"]): row for row in rows}
+        values = list(dict.fromkeys(row["value"] for row in rows))
+        kept = [value for place, value in enumerate(values) if len(values) <= 12 or place % 2 or place == 0]
+        extra = ("clean similarity",) if sweep == "profile" else ()
+        cells = [
+            (
+                str(value),
+                *(f"{found[(value, name)]['auroc']:.3f} ± {found[(value, name)]['sd']:.3f}" for name in names),
+                *(f"{found[(value, names[0])]['clean_similarity']:.3f}" for _ in extra),
+            )
+            for value in kept
+        ]
+        tables.append(table((title, *names, *extra), cells, right=range(len(names) + 1 + len(extra))))
+    about = "AUROC over all attacks, mean ± standard deviation over the splits."
+    return f"{about}\n\n" + "\n\n".join(tables) if tables else ""
+
+
+def _cost(summary: Mapping[str, Any]) -> str:
+    cost = summary.get("cost")
+    if not cost:
+        return ""
+    about = (
+        f"Milliseconds per image, {cost['batch']:.0f} at once, medians of five runs with "
+        f"{summary['settings']['threads']} threads; other work ran on the machine's other core, so the ratios say more."
+    )
+    titles = {"forward": "forward pass", "paths": "forward pass and the paths of both ranks", "check": "whole check"}
+    rows = [(title, f"{cost[name]:.2f}", f"{cost[name] / cost['forward']:.1f}×") for name, title in titles.items()]
+    return f"{about}\n\n{table(('work', 'ms', 'of a forward pass'), rows, right=(1, 2))}"
 
 
 def _ablation(summary: Mapping[str, Any]) -> str:

@@ -38,6 +38,10 @@ Seeds = Annotated[
     int, typer.Option(help="Random splits to evaluate, from --seed on; the first is reported in full.", min=1)
 ]
 Ablated = Annotated[int, typer.Option(help="Test images for the ablation; 0 leaves it out.", min=0)]
+Sizes = Annotated[
+    str | None,
+    typer.Option(help="Also try smaller profiles of so many training images a class, with commas.", metavar="NUMBERS"),
+]
 Restrict = Annotated[bool, typer.Option("--restrict", help="Narrow the network to the classes of the data.")]
 StudyKinds = Annotated[
     str, typer.Option("--kind", help="Kinds compared, with commas; the first for every detector.", metavar="KINDS")
@@ -70,6 +74,7 @@ def study(
     fpr: Alpha = 0.05,
     seeds: Seeds = 3,
     ablated: Ablated = 100,
+    profile_sizes: Sizes = None,
     batch_size: options.BatchSize = 64,
     seed: options.Seed = 0,
     device: options.Device = options.DEVICE,
@@ -122,9 +127,20 @@ def _plan(given: Any) -> Plan:
         seeds=tuple(range(given["seed"], given["seed"] + given["seeds"])),
         alpha=given["fpr"],
         ablated=given["ablated"],
+        profile_sizes=_sizes(given["profile_sizes"]),
         batch_size=given["batch_size"],
         options=wanted,
     )
+
+
+def _sizes(text: str | None) -> tuple[int, ...]:
+    from netpaths.cli.subject import names
+    from netpaths.errors import BadOption
+
+    parts = names(text) or ()
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise BadOption(f"--profile-sizes is {text!r}, expected whole numbers with commas, such as 25,100")
+    return tuple(int(part) for part in parts)
 
 
 def _subject(given: Any) -> Subject:

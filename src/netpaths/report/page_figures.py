@@ -41,8 +41,9 @@ def sweep_illustration(findings: Findings) -> Illustration:
     return Illustration(
         "sweeps",
         sweep_figure(findings.sweeps),
-        "AUROC over all attacks when only the last layers are compared (left), and when the detector learns from fewer "
-        "source images with their attacked versions (right). Mean and standard deviation over splits.",
+        "AUROC over all attacks when only the last layers are compared, when the detector learns from fewer source "
+        "images with their attacked versions, and, where measured, when class paths unite fewer training images. Mean "
+        "and standard deviation over splits.",
         f"Two line charts of AUROC. Last layers, {detector_name(findings.main_detector)}: {told}.",
         wide=True,
     )

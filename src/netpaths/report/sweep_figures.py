@@ -1,4 +1,4 @@
-"""Figures of what detection needs: layers to compare and images to learn from."""
+"""Figures of what detection needs: layers to compare, images to learn from, images in the class paths."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from netpaths.report.style import MARKERS, WIDE, colour, dash, new_figure, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PANELS = (("layers", "layers compared, counted from the output"), ("samples", "source images that the detector saw"))
+PANELS = {
+    "layers": "layers compared, from the output",
+    "samples": "source images the detector saw",
+    "profile": "training images a class in the profile",
+}
 
 
 @styled
 def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """AUROC against the number of layers and of images, a line per detector; rows as `studies.sweeps` gives them."""
+    """AUROC against layers and images, a panel per sweep and a line per detector; rows as `studies.sweeps` gives."""
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(WIDE, 2.8)
-    for axes, (sweep, label) in zip(figure.subplots(1, 2, sharey=True), PANELS):
+    shown = [sweep for sweep in PANELS if any(row["sweep"] == sweep for row in rows)]
+    for axes, sweep in zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown):
         for place, name in enumerate(dict.fromkeys(str(row["detector"]) for row in rows)):
             own = [row for row in rows if row["sweep"] == sweep and row["detector"] == name]
             axes.errorbar(
@@ -33,9 +38,9 @@ def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 capsize=2,
                 label=detector_name(name),
             )
-        axes.set_xlabel(label)
+        axes.set_xlabel(PANELS[sweep])
         axes.grid(axis="y")
-        if sweep == "samples":
+        if sweep != "layers":
             values = sorted({int(row["value"]) for row in rows if row["sweep"] == sweep})
             axes.set_xscale("log")
             axes.set_xticks(values, [str(value) for value in values])

@@ -26,7 +26,7 @@ from netpaths.report.findings import Example, Findings, Flagged
 from netpaths.similarity import class_matrix, image_class_similarity, total_similarity
 from netpaths.studies import experiment
 from netpaths.studies.experiment import MAIN, Judged, Plan, Progress, Rows, Subject
-from netpaths.studies.sweeps import sweeps
+from netpaths.studies.sweeps import profile_sweep, sweeps
 from netpaths.training import accuracy
 
 FILES = (
@@ -86,6 +86,8 @@ def run(
     clock.lap("paths of test images")
     judged = _judge_seeds(subject, plan, rows, progress)
     clock.lap("detectors and evaluation")
+    by_size = profile_sweep(subject, plan, clean, calibration, results, progress)
+    clock.lap("smaller profiles")
     curves = experiment.ablate(subject, plan, clean, progress) if plan.ablated else []
     clock.lap("ablation")
     first = judged[plan.seeds[0]]
@@ -103,6 +105,7 @@ def run(
         ablation=curves,
         seconds=clock.seconds,
         cost=experiment.cost(subject, plan, profile, clean, first.detectors[MAIN]),
+        sweeps=[*sweeps(plan, rows), *by_size],
         **_path_findings(plan, profile),
         **_detection_findings(subject, plan, rows, judged),
     )
@@ -135,7 +138,6 @@ def _detection_findings(subject: Subject, plan: Plan, rows: Rows, judged: Mappin
         "flagged": _flagged(subject, plan, rows, first),
         "seeds": experiment.seed_rows({seed: one.evaluation for seed, one in judged.items()}),
         "unseen": unseen.rows() if unseen else [],
-        "sweeps": sweeps(plan, rows),
     }
 
 

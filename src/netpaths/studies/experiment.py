@@ -71,6 +71,7 @@ class Plan:
     calibration: further clean test images for the threshold alone. fit: share of the attacked images that detectors
     learn from. kinds: kinds of sites compared, the first one for the main detectors. layers: nodes compared or None.
     seeds: one evaluation each, the first one reported in full. alpha: false-alarm rate. ablated: images ablated.
+    profile_sizes: training images a class of further, smaller profiles to compare with.
     """
 
     method: EffectivePath = field(default_factory=EffectivePath)
@@ -84,6 +85,7 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2)
     alpha: float = 0.05
     ablated: int = 100
+    profile_sizes: tuple[int, ...] = ()
     bootstrap: int = 1000
     batch_size: int = 64
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -113,7 +115,7 @@ def test_images(subject: Subject, plan: Plan) -> tuple[Images, Images]:
             f"{len(test)} test images are too few to attack {plan.attacked} and calibrate at {plan.alpha:g} on "
             f"{images_needed(plan.alpha)} others"
         )
-    order = _balanced_order(test.labels)
+    order = balanced_order(test.labels)
     attacked, rest = order[: plan.attacked], order[plan.attacked : plan.attacked + plan.calibration]
     return test.take(np.sort(attacked)).in_memory(), test.take(np.sort(rest)).in_memory()
 
@@ -136,7 +138,7 @@ def attack_images(subject: Subject, plan: Plan, clean: Images, progress: Progres
     return results
 
 
-def _balanced_order(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def balanced_order(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """The images ordered so that every class comes in turn: (n,) positions."""
     order = np.concatenate([np.arange(np.sum(labels == c)) for c in np.unique(labels)])
     by_class = np.concatenate([np.flatnonzero(labels == c) for c in np.unique(labels)])
@@ -313,7 +315,7 @@ def baseline_scores(subject: Subject, plan: Plan, rows: Rows) -> dict[str, Float
 
 def training_activations(subject: Subject, count: int, batch_size: int) -> tuple[Floats, Floats]:
     """Penultimate activations (n, width) and logits (n, classes) of ``count`` training images of all classes."""
-    chosen = subject.train.take(np.sort(_balanced_order(subject.train.labels)[:count]))
+    chosen = subject.train.take(np.sort(balanced_order(subject.train.labels)[:count]))
     pairs = [activations(subject.graph, images, batch_size) for images, _ in chosen.batches(batch_size)]
     return np.concatenate([pair[1] for pair in pairs]), np.concatenate([pair[0] for pair in pairs])
 

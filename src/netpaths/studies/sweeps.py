@@ -1,19 +1,23 @@
-"""How detection depends on what it is given: layers from the end, training images.
+"""How detection depends on what it is given: layers from the end, images to fit on, images in the class paths.
 
-Both reuse the features of one experiment, so they cost no extraction (Qiu et al. 2019, Fig. 9 and 12).
+The first two reuse the features of one experiment, so they cost no extraction (Qiu et al. 2019, Fig. 9 and 12). The
+third builds smaller profiles and extracts again; it is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from netpaths.attacks import AttackResult
+from netpaths.data import Images
 from netpaths.detection import DETECTORS, Features, auroc
-from netpaths.studies.experiment import MAIN, Plan, Rows, split
+from netpaths.profile import Profile
+from netpaths.studies.experiment import MAIN, Plan, Progress, Rows, Subject, balanced_order, collect_rows, split
 
 SAMPLES = (10, 20, 50, 100, 200, 500, 1000)
 NAMES = (MAIN, "forest")
@@ -35,6 +39,33 @@ def sweeps(plan: Plan, rows: Rows) -> list[dict[str, Any]]:
         for count in _sizes(parts[0][0]):
             values = [_auroc(name, _first(fit, count, seed), test) for seed, (fit, test) in zip(plan.seeds, parts)]
             found.append(_row("samples", count, name, values))
+    return found
+
+
+def profile_sweep(
+    subject: Subject,
+    plan: Plan,
+    clean: Images,
+    calibration: Images,
+    results: Mapping[str, AttackResult],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """AUROC over all attacks, and the similarity of clean images, against training images a class in the profile.
+
+    Rows as `sweeps` gives them, with the mean rank-1 similarity of clean test images.
+    """
+    order, classes = balanced_order(subject.train.labels), len(np.unique(subject.train.labels))
+    found = []
+    for size in plan.profile_sizes:
+        chosen = subject.train.take(np.sort(order[: size * classes]))
+        profile = Profile.build(plan.method, subject.graph, chosen.batches(plan.batch_size))
+        rows = collect_rows(subject, plan, profile, clean, calibration, results, progress)
+        parts = [_parts(plan, rows, seed) for seed in plan.seeds]
+        first = [index for index, (_, rank) in enumerate(rows.main.names) if rank == 1]
+        similarity = float(np.nanmean(rows.main.values[rows.held_back][:, first]))
+        for name in NAMES:
+            values = [_auroc(name, fit, test) for fit, test in parts]
+            found.append({**_row("profile", size, name, values), "clean_similarity": similarity})
     return found
 
 
