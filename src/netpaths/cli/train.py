@@ -47,7 +47,7 @@ def train(
     limit: options.Limit = None,
     epochs: Epochs = 12,
     batch_size: options.BatchSize = 64,
-    lr: Rate = 2e-3,
+    lr: Rate = 4e-3,
     shift: Shift = 0,
     seed: options.Seed = 0,
     device: options.Device = options.DEVICE,
