@@ -1,7 +1,7 @@
 """Models as graphs of named nodes; the only code that runs networks."""
 
 from netpaths.graph.family import FAMILIES, Family, register_family, supported
-from netpaths.graph.field import Field, adaptive_table, pair, spatial, window_table
+from netpaths.graph.field import Field, adaptive_table, pair, rows_and_cols, spatial, window_table
 from netpaths.graph.graph import Graph, Trace, ranked_classes
 from netpaths.graph.method import PathMethod, RankedMethod
 from netpaths.graph.node import Node
@@ -19,6 +19,7 @@ __all__ = [
     "pair",
     "ranked_classes",
     "register_family",
+    "rows_and_cols",
     "spatial",
     "supported",
     "window_table",

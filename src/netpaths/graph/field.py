@@ -92,6 +92,12 @@ def pair(value: int | Sequence[int]) -> tuple[int, int]:
     return (numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
+def rows_and_cols(value: int | Sequence[int], axes: int, filler: int) -> tuple[int, int]:
+    """An option of a layer with one or two spatial axes for rows and columns; a signal's rows get ``filler``."""
+    first, second = pair(value)
+    return (filler, first) if axes == 1 else (first, second)
+
+
 def spatial(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """(channels, height, width) of a feature map with one or two spatial axes, or of a vector.
 

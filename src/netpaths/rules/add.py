@@ -10,8 +10,8 @@ from netpaths import kernels
 from netpaths.graph import Family, Field, Node
 from netpaths.kernels import Chosen
 from netpaths.rules.affine import pass_through, refuse_spread
-from netpaths.rules.rule import Active, Layer, Selection, Synapses, register
-from netpaths.rules.windows import problem_of
+from netpaths.rules.rule import Layer, Selection, Synapses, register
+from netpaths.rules.windows import activate_places, problem_of
 
 
 def field(node: Node) -> Field | None:
@@ -43,20 +43,9 @@ def select(layer: Layer) -> Selection:
     chosen = chosen or kernels.select(problem)
     size = stacked.shape[2]
     batch, operand, place = chosen.sources // (2 * size), chosen.sources // size % 2, chosen.sources % size
-    inputs = tuple(_operand(layer, chosen, operand == index, batch * size + place) for index in (0, 1))
+    places, of = batch * size + place, [operand == index for index in (0, 1)]
+    inputs = tuple(activate_places(layer, places[own], chosen.values[own], layer.output.shape) for own in of)
     return Selection(inputs, Synapses(problem.active, chosen))
-
-
-def _operand(layer: Layer, chosen: Chosen, of_operand: torch.Tensor, places: torch.Tensor) -> Active:
-    shape = layer.output.shape
-    mask = torch.zeros(shape.numel(), dtype=torch.bool, device=places.device)
-    mask[places[of_operand]] = True
-    amount = None
-    if layer.active.amount is not None:
-        amount = torch.zeros(shape.numel(), device=places.device)
-        amount.index_add_(0, places[of_operand], chosen.values[of_operand].clamp(min=0))
-        amount = amount.reshape(shape)
-    return Active(mask.reshape(shape), None, amount)
 
 
 def _all_operands(layer: Layer, stacked: torch.Tensor) -> Chosen:

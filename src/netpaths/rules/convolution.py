@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from netpaths.graph import Family, Field, Node, pair, spatial, window_table
+from netpaths.graph import Family, Field, Node, rows_and_cols, spatial, window_table
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import select_windows
 
@@ -17,7 +17,7 @@ def field(node: Node) -> Field:
     axes = weight.dim() - 2
     in_shape, out_shape = spatial(node.input_shapes[0]), spatial(node.shape)
     kernel = (1, *weight.shape[2:])[-2:]
-    stride, dilation = (_axes(arguments[name], axes, 1) for name in ("stride", "dilation"))
+    stride, dilation = (rows_and_cols(arguments[name], axes, 1) for name in ("stride", "dilation"))
     tables = [
         window_table(
             in_shape[1 + axis],
@@ -32,11 +32,6 @@ def field(node: Node) -> Field:
     ]
     shape = (*node.shape, *weight.shape[1:])
     return Field(in_shape, out_shape, weight.shape[1], arguments["groups"], tables[0], tables[1], shape)
-
-
-def _axes(value: int | tuple[int, ...], axes: int, filler: int) -> tuple[int, int]:
-    first, second = pair(value)
-    return (filler, first) if axes == 1 else (first, second)
 
 
 def _border(padding: object, axis: int, axes: int, kernel: int, dilation: int) -> tuple[int, int]:

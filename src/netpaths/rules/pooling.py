@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netpaths.graph import Field, Node, adaptive_table, pair, spatial, window_table
+from netpaths.graph import Field, Node, adaptive_table, rows_and_cols, spatial, window_table
 
 
 def window_field(node: Node) -> Field:
@@ -10,10 +10,10 @@ def window_field(node: Node) -> Field:
     arguments = node.arguments
     axes = len(node.shape) - 1
     in_shape, out_shape = spatial(node.input_shapes[0]), spatial(node.shape)
-    kernel = _last(arguments["kernel_size"], axes, 1)
-    stride = _last(arguments["stride"] or arguments["kernel_size"], axes, 1)
-    padding = _last(arguments["padding"], axes, 0)
-    dilation = _last(arguments.get("dilation") or 1, axes, 1)
+    kernel = rows_and_cols(arguments["kernel_size"], axes, 1)
+    stride = rows_and_cols(arguments["stride"] or arguments["kernel_size"], axes, 1)
+    padding = rows_and_cols(arguments["padding"], axes, 0)
+    dilation = rows_and_cols(arguments.get("dilation") or 1, axes, 1)
     tables = [
         window_table(
             in_shape[1 + axis],
@@ -44,8 +44,3 @@ def global_field(node: Node) -> Field:
     rows, cols = (adaptive_table(in_shape[1 + axis], 1) for axis in (0, 1))
     shape = (*node.shape, *node.input_shapes[0][1:])
     return Field(in_shape, (in_shape[0], 1, 1), 1, in_shape[0], rows, cols, shape)
-
-
-def _last(value: int | tuple[int, ...], axes: int, filler: int) -> tuple[int, int]:
-    first, second = pair(value)
-    return (filler, first) if axes == 1 else (first, second)

@@ -56,10 +56,15 @@ def select_windows(layer: Layer, weight: torch.Tensor | None) -> Selection:
 
 def activate(layer: Layer, chosen: Chosen, shape: torch.Size) -> Active:
     """The inputs that the chosen synapses read, as active neurons of an input of ``shape``, batch included."""
-    mask = torch.zeros(shape.numel(), dtype=torch.bool, device=chosen.sources.device)
-    mask[chosen.sources] = True
+    return activate_places(layer, chosen.sources, chosen.values, shape)
+
+
+def activate_places(layer: Layer, places: torch.Tensor, values: torch.Tensor, shape: torch.Size) -> Active:
+    """Neurons at flat ``places`` (m,) of an input of ``shape``, batch included, with the contributions they carried."""
+    mask = torch.zeros(shape.numel(), dtype=torch.bool, device=places.device)
+    mask[places] = True
     amount = None
     if layer.active.amount is not None:
         amount = torch.zeros(shape.numel(), device=mask.device)
-        amount = amount.index_add_(0, chosen.sources, chosen.values.clamp(min=0)).reshape(shape)
+        amount = amount.index_add_(0, places, values.clamp(min=0)).reshape(shape)
     return Active(mask.reshape(shape), None, amount)

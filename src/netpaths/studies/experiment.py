@@ -6,7 +6,7 @@ Every stage is a function from values to values; `netpaths.studies.effective_pat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Literal
 
@@ -379,7 +379,7 @@ def ablate(subject: Subject, plan: Plan, clean: Images, progress: Progress) -> l
     """Accuracy when a share of each image's path is switched off, or kept alone, and of as many random weights."""
     chosen = clean.take(np.arange(min(plan.ablated, len(clean))))
     images, labels = chosen[np.arange(len(chosen))]
-    method = EffectivePath(**{**_parameters(plan.method), "contributions": True, "kinds": ("weight",)})
+    method = replace(plan.method, contributions=True, kinds=("weight",))
     paths = [path for batch in images.split(plan.batch_size) for path in method.extract(subject.graph, batch)]  # type: ignore[no-untyped-call]
     curves = []
     for mode, order in ABLATIONS:
@@ -398,7 +398,3 @@ def ablate(subject: Subject, plan: Plan, clean: Images, progress: Progress) -> l
             )
         )
     return curves
-
-
-def _parameters(method: EffectivePath) -> dict[str, Any]:
-    return {name: getattr(method, name) for name in method.__dataclass_fields__}
