@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from netpaths import EffectivePath, Graph
-from netpaths.kernels import Chosen, Problem, cpu, distinct, reference
+from netpaths.kernels import Chosen, Problem, Sums, cpu, reference
 
 KERNELS = {"cpu": cpu.select, "reference": reference.select}
 THETAS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -35,18 +35,43 @@ def problem(
     flags = torch.zeros(rows, dtype=torch.bool) if negate is None else torch.tensor(negate)
     goal = None if target is None else torch.tensor(target, dtype=dtype)
     one = torch.zeros(1, 1, dtype=torch.int64)
-    return Problem(inputs[:, :, None, None], None, one, one, 1, size, 1, torch.arange(rows), flags, theta, goal)
+    everything = torch.ones(rows, 1, 1, 1, dtype=torch.bool)
+    output, turned = directed(flags, goal, dtype)
+    return Problem(
+        inputs[:, :, None, None],
+        None,
+        one,
+        one,
+        size,
+        1,
+        everything,
+        output.reshape(-1, 1, 1, 1),
+        turned.reshape(-1, 1, 1, 1),
+        theta,
+        goal is not None,
+        True,
+    )
+
+
+def directed(
+    negate: torch.Tensor, goal: torch.Tensor | None, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values of outputs and what is turned round, so that ``negate`` is negated and ``goal`` is the target."""
+    sign = torch.where(negate, -1.0, 1.0).to(dtype)
+    output = (torch.ones_like(sign) if goal is None else goal) * sign
+    return output, (output < 0) ^ negate
 
 
 def rows_of(chosen: Chosen) -> list[list[int]]:
-    return [part.tolist() for part in chosen.positions.split(chosen.counts().tolist())]
+    return [part.tolist() for part in chosen.positions().split(chosen.counts().tolist())]
 
 
 def assert_equal(first: Chosen, second: Chosen) -> None:
-    for name in ("offsets", "positions", "sources", "values"):
-        left, right = getattr(first, name), getattr(second, name)
+    assert first.shape == second.shape
+    pairs = [(getattr(first, name), getattr(second, name)) for name in ("active", "offsets", "synapses", "values")]
+    for left, right in [*pairs, *zip(first.reached, second.reached, strict=True)]:
         assert left.dtype == right.dtype
-        assert torch.equal(left, right), name
+        assert torch.equal(left, right)
 
 
 def select(question: Problem) -> list[list[int]]:
@@ -180,42 +205,42 @@ def random_problem(seed: int, dtype: torch.dtype = torch.float32) -> Problem:
     inputs = (inputs * 8).round() / 8 if seed % 3 else inputs
     tables = [torch.randint(-1, shape[axis], (integer(1, 4), integer(1, 3)), generator=generator) for axis in (2, 3)]
     weight = torch.randn(groups * per_out, per_group, tables[0].shape[1], tables[1].shape[1], generator=generator)
-    outputs = shape[0] * groups * per_out * tables[0].shape[0] * tables[1].shape[0]
-    active = torch.randperm(outputs, generator=generator)[: integer(0, outputs)].sort().values
-    negate = torch.rand(active.numel(), generator=generator) < 0.5
-    target = torch.randn(active.numel(), generator=generator).to(dtype) if seed % 5 == 0 else None
+    outputs = (shape[0], groups * per_out, tables[0].shape[0], tables[1].shape[0])
+    active = torch.rand(outputs, generator=generator) < torch.rand((), generator=generator)
+    negate = torch.rand(outputs, generator=generator) < 0.5
+    target = torch.randn(outputs, generator=generator).to(dtype) if seed % 5 == 0 else None
     return Problem(
         inputs.to(dtype),
         weight.to(dtype) if seed % 7 else None,
         *tables,
-        groups * per_out,
         per_group,
         groups,
         active,
-        negate,
+        *directed(negate, target, dtype),
         THETAS[seed % len(THETAS)],
-        target,
+        target is not None,
+        True,
     )
 
 
-def brute(question: Problem, row: int) -> dict[int, tuple[int, float]]:
-    """Candidates of one row by position: flat source and contribution, by explicit loops."""
-    height, width = question.rows.shape[0], question.cols.shape[0]
-    place = int(question.active[row])
-    x, y, o = place % width, place // width % height, place // (width * height) % question.out_channels
-    image = place // (width * height * question.out_channels)
-    first = o // (question.out_channels // question.groups) * question.channels_per_group
+def brute(question: Problem, place: int) -> dict[int, tuple[int, float]]:
+    """Candidates of one output by position: flat source and contribution, by explicit loops."""
+    image, o, y, x = (int(index) for index in torch.unravel_index(torch.tensor(place), question.active.shape))
+    first = o // (question.active.shape[1] // question.groups) * question.channels_per_group
+    assert question.reversed is not None
+    at = (image, o, y, x)
+    negate = bool(question.output[at] < 0) ^ bool(question.reversed[at])
     found, position = {}, 0
     for c in range(question.channels_per_group):
         for i in range(question.rows.shape[1]):
             for j in range(question.cols.shape[1]):
                 r, s = int(question.rows[y, i]), int(question.cols[x, j])
                 if r >= 0 and s >= 0:
-                    at = (image, first + c, r, s)
-                    value = question.inputs[at] * (1 if question.weight is None else question.weight[o, c, i, j])
+                    value = question.inputs[image, first + c, r, s]
+                    value = value * (1 if question.weight is None else question.weight[o, c, i, j])
                     shape = question.inputs.shape
-                    source = ((at[0] * shape[1] + at[1]) * shape[2] + r) * shape[3] + s
-                    found[position] = (source, float(-value if question.negate[row] else value))
+                    source = ((image * shape[1] + first + c) * shape[2] + r) * shape[3] + s
+                    found[position] = (source, float(-value if negate else value))
                 position += 1
     return found
 
@@ -231,15 +256,20 @@ def test_kernels_agree(seed: int, dtype: torch.dtype) -> None:
 def test_positions_sources_and_values(seed: int) -> None:
     question = random_problem(seed)
     chosen = cpu.select(question)
-    for row in range(question.active.numel()):
+    assert chosen.active.tolist() == question.active.reshape(-1).nonzero()[:, 0].tolist()
+    assert chosen.values is not None
+    reached = set()
+    for row, place in enumerate(chosen.active.tolist()):
         part = slice(int(chosen.offsets[row]), int(chosen.offsets[row + 1]))
-        candidates = brute(question, row)
-        positions = chosen.positions[part].tolist()
+        candidates = brute(question, place)
+        positions = chosen.positions()[part].tolist()
         assert positions == sorted(positions)
         assert len(set(positions)) == len(positions)
         assert bool(positions) == bool(candidates)
-        for position, source, value in zip(positions, chosen.sources[part].tolist(), chosen.values[part].tolist()):
-            assert candidates[position] == (source, pytest.approx(value, rel=1e-6))
+        assert chosen.synapses[part].tolist() == [place % chosen.shape[1] * chosen.shape[2] + k for k in positions]
+        assert [candidates[k][1] for k in positions] == pytest.approx(chosen.values[part].tolist(), rel=1e-6)
+        reached |= {candidates[k][0] for k in positions}
+    assert set(chosen.reached[0].reshape(-1).nonzero()[:, 0].tolist()) == reached
 
 
 def test_field_of_padding_alone_chooses_nothing() -> None:
@@ -248,16 +278,16 @@ def test_field_of_padding_alone_chooses_nothing() -> None:
 
 
 def test_no_active_output() -> None:
-    empty = torch.empty(0, dtype=torch.int64)
-    assert select(replace(problem([[1.0, 2.0]]), active=empty, negate=empty.bool())) == []
+    question = problem([[1.0, 2.0]])
+    assert select(replace(question, active=torch.zeros_like(question.active))) == []
 
 
-@pytest.mark.parametrize("kernel", [cpu, reference])
-def test_pieces_join(kernel: object, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [1, 7, 20])
+def test_pieces_join(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     question = random_problem(16)
-    whole = KERNELS["cpu"](question)
-    monkeypatch.setattr(kernel, "ROW_ELEMENTS", 20)
-    assert_equal(kernel.select(question), whole)  # type: ignore[attr-defined]
+    whole = cpu.select(question)
+    monkeypatch.setattr(reference, "ROW_ELEMENTS", rows)
+    assert_equal(reference.select(question), whole)
 
 
 @contextmanager
@@ -294,13 +324,88 @@ def test_long_fields(dtype: torch.dtype) -> None:
         select(problem(values.tolist(), theta, dtype=dtype))
 
 
-@FUZZ
-@given(st.lists(st.lists(st.integers(0, 9), max_size=12), min_size=1, max_size=5))
-def test_distinct(segments: list[list[int]]) -> None:
-    offsets = torch.tensor([0, *[len(part) for part in segments]]).cumsum(0)
-    keys = torch.tensor([key for part in segments for key in part], dtype=torch.int64)
-    counts, kept = distinct(offsets, keys, 10)
-    assert [part.tolist() for part in kept.split(counts.tolist())] == [sorted(set(part)) for part in segments]
+def real_problem(seed: int, dtype: torch.dtype = torch.float32, **shape: int) -> Problem:
+    """A convolution as networks have it: its true outputs, padding, and a random share of them active."""
+    sizes = {"batch": 2, "channels": 24, "side": 9, "out": 20, "kernel": 3, **shape}
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(sizes["batch"], sizes["channels"], sizes["side"], sizes["side"], generator=generator)
+    weight = torch.randn(sizes["out"], sizes["channels"], sizes["kernel"], sizes["kernel"], generator=generator)
+    inputs, weight = inputs.clamp(min=0).to(dtype), weight.to(dtype)
+    border = sizes["kernel"] // 2
+    output = nn.functional.conv2d(inputs, weight, padding=border)
+    table = torch.arange(output.shape[2])[:, None] + torch.arange(sizes["kernel"]) - border
+    table = torch.where((table >= 0) & (table < sizes["side"]), table, -1)
+    active = torch.rand(output.shape, generator=generator) < 0.3
+    theta = THETAS[seed % len(THETAS)]
+    return Problem(inputs, weight, table, table, sizes["channels"], 1, active, output, None, theta, amounts=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(18))
+def test_kernels_agree_on_convolutions(seed: int, dtype: torch.dtype) -> None:
+    question = real_problem(seed, dtype, kernel=1 + seed % 3 * 2, channels=(3, 16, 40, 64)[seed % 4])
+    assert_equal(cpu.select(question), reference.select(question))
+
+
+@pytest.mark.parametrize("scale", [2.0**-70, 2.0**-60, 2.0**60])
+def test_kernels_agree_far_from_one(scale: float) -> None:
+    """Products that are denormal, and lengths whose squares would leave float32."""
+    question = real_problem(4)
+    scaled = replace(question, inputs=question.inputs * scale, output=question.output * scale)
+    assert_equal(cpu.select(scaled), reference.select(scaled))
+    tiny = replace(scaled, weight=question.weight * scale) if scale < 1 and question.weight is not None else scaled
+    assert_equal(cpu.select(tiny), reference.select(tiny))
+
+
+@pytest.mark.parametrize("theta", THETAS)
+def test_sums_that_nearly_cancel(theta: float) -> None:
+    """Sums around 0 and goals on the edge of a prefix, which a sum in float32 would decide wrongly."""
+    generator = torch.Generator().manual_seed(3)
+    half = torch.randint(1, 1 << 20, (40, 300), generator=generator).float()
+    rows = torch.cat([half, -half[:, torch.randperm(300, generator=generator)]], 1)
+    rows[:, 0] += torch.randint(-2, 3, (40,), generator=generator)
+    select(problem(rows.tolist(), theta))
+
+
+@pytest.mark.parametrize("hint", ["norms", "bias"])
+def test_hints_do_not_matter(hint: str) -> None:
+    """The lengths are what they would be computed as; the bias is a guess and may be nonsense."""
+    question = real_problem(1)
+    assert question.weight is not None
+    given = {"norms": question.weight_norms(), "bias": 1e6 * torch.randn(len(question.weight))}
+    assert_equal(cpu.select(replace(question, **{hint: given[hint]})), reference.select(question))
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("seed", range(30))
+def test_largest_agree(seed: int, every: bool) -> None:
+    question = replace(random_problem(seed), weight=None)
+    assert_equal(cpu.largest(question, every), reference.largest(question, every))
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(12))
+def test_operands_agree(seed: int, dtype: torch.dtype, every: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    first, second = (torch.randint(-4, 5, (3, 5, 7, 3), generator=generator).to(dtype) / 4 for _ in range(2))
+    active, turned = (torch.rand(first.shape, generator=generator) < 0.5 for _ in range(2))
+    turned_or_none = turned if seed % 2 else None
+    sums = Sums(first, second, active, first + second, turned_or_none, THETAS[seed % len(THETAS)], every, True)
+    assert_equal(cpu.operands(sums), reference.operands(sums))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_weights_agree(seed: int) -> None:
+    question = random_problem(seed)
+    chosen, places = cpu.select(question), question.active.shape[2] * question.active.shape[3]
+    bounds, keys = cpu.weights(chosen, places)
+    expected: list[set[int]] = [set() for _ in range(chosen.shape[0])]
+    for image, synapse in zip(chosen.images().tolist(), chosen.synapses.tolist()):
+        expected[image].add(synapse // chosen.shape[2] // places * chosen.shape[2] + synapse % chosen.shape[2])
+    assert [part.tolist() for part in keys.split(bounds.diff().tolist())] == [sorted(part) for part in expected]
+    for left, right in zip((bounds, keys), reference.weights(chosen, places), strict=True):
+        assert torch.equal(left, right)
 
 
 # --- a network solved by hand ----------------------------------------------------------------------------------------

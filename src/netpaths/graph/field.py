@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import torch
@@ -34,7 +35,7 @@ class Field:
         """Places in one receptive field, padding included."""
         return self.per_group * self.rows.shape[1] * self.cols.shape[1]
 
-    @property
+    @cached_property
     def synapses(self) -> int:
         """Synapses that exist: (output, input) pairs without padding."""
         inside = int((self.rows >= 0).sum()) * int((self.cols >= 0).sum())
@@ -52,7 +53,8 @@ class Field:
         y = output // self.out_shape[2] % self.out_shape[1]
         o = output // (self.out_shape[1] * self.out_shape[2])
         channel = o // (self.out_shape[0] // self.groups) * self.per_group + c
-        return (channel * self.in_shape[1] + self.rows[y, i]) * self.in_shape[2] + self.cols[x, j]
+        rows, cols = self.rows.to(synapses.device), self.cols.to(synapses.device)
+        return (channel * self.in_shape[1] + rows[y, i]) * self.in_shape[2] + cols[x, j]
 
 
 def window_table(

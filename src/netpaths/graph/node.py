@@ -54,6 +54,11 @@ class Node:
         return weight
 
     @cached_property
+    def weight_norms(self) -> torch.Tensor:
+        """The Euclidean length of every output channel's weights: (out,) float64."""
+        return torch.linalg.vector_norm(self.weight.detach().flatten(1), dim=1, dtype=torch.float64)
+
+    @cached_property
     def field(self) -> Field | None:
         """The receptive fields, or None where outputs do not combine inputs."""
         return None if self.family is None or self.family.field is None else self.family.field(self)

@@ -1,37 +1,64 @@
-"""Selection kernels: the smallest set of contributions that covers a share of every active output."""
+"""Selection kernels: the smallest set of contributions that covers a share of every active output.
+
+Each question has one answer, whatever the device, the batch it comes in and the number of threads: `reference` is
+plain torch, runs everywhere and is the oracle; `cpu` is compiled; `gpu` is compiled by Triton, where that is installed.
+"""
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from typing import Any
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 
 from netpaths.kernels import cpu, reference
-from netpaths.kernels.problem import Chosen, Problem
+from netpaths.kernels.problem import Chosen, Problem, Sums
 
-__all__ = ["Chosen", "Problem", "cpu", "distinct", "reference", "select"]
-
-
-def select(problem: Problem) -> Chosen:
-    """The smallest sufficient set of every active output, by the kernel for the inputs' device."""
-    if problem.inputs.device.type == "cpu":
-        return cpu.select(problem)
-    return reference.select(problem)
+__all__ = ["Chosen", "Problem", "Sums", "cpu", "has_gpu", "largest", "operands", "reference", "select", "weights"]
 
 
-def distinct(offsets: torch.Tensor, keys: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distinct keys of every segment, ascending.
-
-    offsets: (segments + 1,) int64, segment s is keys[offsets[s]:offsets[s + 1]]. keys: int64 in [0, size).
-    Returns the counts (segments,) and the kept keys, segment after segment, both on the CPU.
-    """
-    counts, kept = _distinct()(offsets.cpu().numpy(), keys.cpu().numpy(), size)
-    return torch.from_numpy(counts), torch.from_numpy(kept)
+def has_gpu(device: torch.device) -> bool:
+    """Whether `netpaths.kernels.gpu` runs on ``device``: on CUDA, or anywhere where Triton interprets its kernels."""
+    return _has_triton() and (device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1")
 
 
 @cache
-def _distinct() -> Any:
-    from netpaths.kernels import _compiled_cpu
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
-    return _compiled_cpu.distinct
+
+def _for(tensor: torch.Tensor) -> ModuleType:
+    if tensor.device.type == "cpu":
+        return cpu
+    return import_module("netpaths.kernels.gpu") if has_gpu(tensor.device) else reference
+
+
+def select(problem: Problem) -> Chosen:
+    """The smallest sufficient set of every active output."""
+    chosen: Chosen = _for(problem.inputs).select(problem)
+    return chosen
+
+
+def largest(problem: Problem, every: bool) -> Chosen:
+    """The largest input of every active output's field: the first one, or every one that ties."""
+    chosen: Chosen = _for(problem.inputs).largest(problem, every)
+    return chosen
+
+
+def operands(sums: Sums) -> Chosen:
+    """The smallest sufficient operands of every active sum."""
+    chosen: Chosen = _for(sums.first).operands(sums)
+    return chosen
+
+
+def weights(chosen: Chosen, places: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The distinct weights of each image's chosen synapses, where ``places`` outputs share a channel's weights.
+
+    Returns where each image's weights start and end, (batch + 1,) int64, and their flat positions in the layer's
+    weight, ascending within an image.
+    """
+    found: tuple[torch.Tensor, torch.Tensor] = _for(chosen.synapses).weights(chosen, places)
+    return found

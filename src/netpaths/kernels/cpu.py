@@ -1,87 +1,138 @@
 """The selection compiled for the CPU: every active output of a layer for the whole batch, in parallel.
 
-Each worker gathers the contributions of one receptive field, finds the smallest chosen value by a partition search
-over the positive ones (expected linear time), and emits positions in ascending order. The same answer as
-`netpaths.kernels.reference`, whatever the number of threads.
+The same answer as `netpaths.kernels.reference`, whatever the number of threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 
-from netpaths.kernels.problem import Chosen, Problem
-
-ROW_ELEMENTS = 4_000_000
-"""Upper bound of contributions chosen at once; memory is 20 bytes each."""
+from netpaths.kernels.problem import Chosen, Problem, Sums, area
 
 
 def select(problem: Problem) -> Chosen:
-    """The smallest sufficient set of every active output; memory is bounded by ROW_ELEMENTS."""
+    """The smallest sufficient set of every active output."""
+    reached = torch.zeros(problem.inputs.shape, dtype=torch.bool)
+    weight, stride = _rows_of_lanes(problem)
+    bias = torch.zeros(problem.active.shape[1]) if problem.bias is None else problem.bias
+    layer = (weight, flat(problem.output), marks(problem.reversed), flat(problem.weight_norms()), flat(bias))
+    answer = parallel("select")(
+        flat(problem.inputs),
+        (*problem.inputs.shape, problem.active.shape[1]),
+        layer,
+        stride,
+        problem.rows.numpy(),
+        problem.cols.numpy(),
+        marks(problem.active),
+        (float(problem.theta), problem.covers_value, problem.amounts),
+        problem.groups,
+        marks(reached),
+    )
+    return _chosen(answer, (len(problem.inputs), area(problem.active.shape), problem.field_size), (reached,))
+
+
+def largest(problem: Problem, every: bool) -> Chosen:
+    """The largest input of every active output's field: the first one, or every one that ties."""
+    reached = torch.zeros(problem.inputs.shape, dtype=torch.bool)
+    answer = parallel("largest")(
+        flat(problem.inputs),
+        (*problem.inputs.shape, problem.active.shape[1]),
+        problem.rows.numpy(),
+        problem.cols.numpy(),
+        marks(problem.active),
+        problem.groups,
+        every,
+        problem.amounts,
+        marks(reached),
+    )
+    return _chosen(answer, (len(problem.inputs), area(problem.active.shape), problem.field_size), (reached,))
+
+
+def operands(sums: Sums) -> Chosen:
+    """The smallest sufficient operands of every active sum."""
+    batch, outputs = len(sums.first), area(sums.first.shape)
+    reached = tuple(torch.zeros(sums.first.shape, dtype=torch.bool) for _ in range(2))
+    answer = parallel("operands")(
+        flat(sums.first),
+        flat(sums.second),
+        (batch, outputs),
+        marks(sums.active),
+        flat(sums.output),
+        marks(sums.reversed),
+        float(sums.theta),
+        sums.every,
+        sums.amounts,
+        *map(marks, reached),
+    )
+    return _chosen(answer, (batch, outputs, 2), reached)
+
+
+def weights(chosen: Chosen, places: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `netpaths.kernels.weights`."""
+    answer = parallel("weights")(
+        chosen.active.numpy(), chosen.offsets.numpy(), chosen.synapses.numpy(), chosen.shape, places
+    )
+    bounds, keys = map(torch.from_numpy, answer)
+    return bounds, keys
+
+
+def _chosen(answer: tuple[Any, ...], shape: tuple[int, int, int], reached: tuple[torch.Tensor, ...]) -> Chosen:
+    active, offsets, synapses, values = map(torch.from_numpy, answer)
+    return Chosen(shape, active, offsets, synapses, reached, values if values.numel() == synapses.numel() else None)
+
+
+def flat(tensor: torch.Tensor) -> Any:
+    """A tensor's values as a flat array, which shares its memory where that is contiguous."""
+    return tensor.detach().contiguous().reshape(-1).numpy()
+
+def marks(mask: torch.Tensor | None) -> Any:
+    """A boolean tensor as flat bytes, which share its memory; none as no bytes."""
+    if mask is None:
+        return np.empty(0, np.uint8)
+    return mask.contiguous().view(torch.uint8).reshape(-1).numpy()
+
+
+def _rows_of_lanes(problem: Problem) -> tuple[Any, int]:
+    """Weights as rows of whole lanes, flat, and the length of a row; one row of ones, of length 0, for no weights."""
+    from netpaths.lanes import LANES
+
     size = problem.field_size
-    step = max(1, ROW_ELEMENTS // max(size, 1))
-    arrays = _arrays(problem)
-    active, negate, target = arrays.pop("active"), arrays.pop("negate"), arrays.pop("target")
-    parts = []
-    with _torch_threads():
-        for start in range(0, active.size, step):
-            rows = slice(start, start + step)
-            goal = target[rows] if target.size else target
-            parts.append(_compiled()["select"](active[rows], negate[rows], goal, **arrays))
-    counts = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int64)
-    offsets = np.zeros(counts.size + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    columns = [
-        np.concatenate([part[column] for part in parts]) if parts else np.empty(0, kind)
-        for column, kind in ((1, np.int64), (2, np.int64), (3, np.float32))
-    ]
-    return Chosen(torch.from_numpy(offsets), *(torch.from_numpy(column) for column in columns))
+    whole = -(-size // LANES) * LANES
+    if problem.weight is None:
+        return np.ones(whole, problem.inputs.numpy().dtype), 0
+    weight = problem.weight.detach().to(problem.inputs.dtype).reshape(-1, size)
+    if whole != size:
+        weight = torch.nn.functional.pad(weight, (0, whole - size))
+    return flat(weight), whole
 
 
-@contextmanager
-def _torch_threads() -> Iterator[None]:
-    """As many workers as torch has; numba shares torch's OpenMP and would leave torch with its own number."""
+def parallel(name: str) -> Callable[..., Any]:
+    """A compiled function whose last argument, the number of workers, is torch's number of threads."""
     import numba
 
     threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    if numba.get_num_threads() != threads:
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    function = _compiled(name)
 
+    def call(*arguments: Any) -> Any:
+        answer = function(*arguments, threads)
+        if torch.get_num_threads() != threads:  # numba shares torch's OpenMP and may leave torch with its own number
+            torch.set_num_threads(threads)
+        return answer
 
-def _arrays(problem: Problem) -> dict[str, Any]:
-    inputs = problem.inputs.detach().contiguous()
-    weight = problem.weight
-    if weight is None:
-        flat = inputs.new_empty((0, 0))
-    else:
-        flat = weight.detach().to(inputs.dtype).reshape(problem.out_channels, -1).contiguous()
-    target = np.empty(0) if problem.target is None else problem.target.detach().double().numpy()
-    return {
-        "active": problem.active.numpy(),
-        "negate": problem.negate.numpy(),
-        "target": target,
-        "inputs": inputs.numpy(),
-        "weight": flat.numpy(),
-        "rows": problem.rows.numpy(),
-        "cols": problem.cols.numpy(),
-        "out_channels": problem.out_channels,
-        "per_group": problem.channels_per_group,
-        "groups": problem.groups,
-        "theta": float(problem.theta),
-    }
+    return call
 
 
 @cache
-def _compiled() -> dict[str, Any]:
+def _compiled(name: str) -> Any:
     """Compile on first use; numba caches the machine code on disk."""
-    from netpaths.kernels import _compiled_cpu
+    from netpaths.kernels import _largest, _operands, _select, _weights
 
-    return {"select": _compiled_cpu.select}
+    modules = {"select": _select, "largest": _largest, "operands": _operands, "weights": _weights}
+    return getattr(modules[name], name)

@@ -25,7 +25,8 @@ from netpaths import kernels
 from netpaths.errors import BadOption
 from netpaths.graph import Field, Graph, Node, Trace, ranked_classes
 from netpaths.path import Elements, Path, Site
-from netpaths.rules import RULES, Active, Layer, Selector, Synapses
+from netpaths.kernels import Chosen
+from netpaths.rules import RULES, Active, Layer, Selector
 
 Batch = list[dict[Site, Elements]]
 
@@ -70,10 +71,18 @@ class EffectivePath:
     def extract_ranks(self, graph: Graph, x: torch.Tensor, ranks: tuple[int, ...]) -> list[list[Path]]:
         """The paths of several ranks from one forward pass: a list (ranks) of lists (batch)."""
         self._check(graph, ranks)
-        needed = self._needed(graph)
+        return self.select(graph, self.forward(graph, x), ranks)
+
+    def forward(self, graph: Graph, x: torch.Tensor) -> Trace:
+        """Run ``x`` (batch, *input shape) and keep the values that the selection reads; raises BadInput."""
         with torch.no_grad():
-            trace = graph.run(x, record=_recorded(graph, needed))
-            order = ranked_classes(trace.logits)
+            return graph.run(x, record=_recorded(graph, self._needed(graph)))
+
+    def select(self, graph: Graph, trace: Trace, ranks: tuple[int, ...] = (1,)) -> list[list[Path]]:
+        """The paths of what `forward` recorded: a list (ranks) of lists (batch)."""
+        self._check(graph, ranks)
+        needed, order = self._needed(graph), ranked_classes(trace.logits)
+        with torch.no_grad():
             return [self._paths(graph, trace, needed, order, rank) for rank in ranks]
 
     def _check(self, graph: Graph, ranks: tuple[int, ...]) -> None:
@@ -116,7 +125,7 @@ class EffectivePath:
                 Layer(node, inputs, trace.values[name], own, self._selector())
             )
             if selection.synapses is not None and node.field is not None:
-                rows += self._synapse_sites(node, node.field, selection.synapses, len(seeds))
+                rows += self._synapse_sites(node, node.field, selection.synapses)
             rows += self._neuron_sites(node, own)
             for source, part in zip(node.inputs, selection.inputs):
                 active[source] = active[source].merge(part) if source in active else part
@@ -151,33 +160,21 @@ class EffectivePath:
     def _neuron_sites(self, node: Node, active: Active) -> Iterator[tuple[Site, list[Elements]]]:
         if "neuron" not in self.kinds:
             return
-        batch = active.mask.shape[0]
-        found = active.mask.flatten(1).nonzero()
-        bounds = _bounds(found[:, 0], batch)
-        indices = found[:, 1].cpu().numpy()
-        amounts = None
         if self.contributions and active.amount is not None:
-            amounts = active.amount.flatten(1)[found[:, 0], found[:, 1]].cpu().numpy()
-        yield Site(node.name, "neuron"), _split(node.shape, indices, amounts, bounds, None)
+            amounts = torch.where(active.mask, active.amount, 0)
+            parts = [_valued(mask, amount) for mask, amount in zip(active.mask, amounts)]
+        else:
+            parts = [Elements.from_dense(mask) for mask in active.mask]
+        yield Site(node.name, "neuron"), parts
 
-    def _synapse_sites(
-        self, node: Node, field: Field, synapses: Synapses, batch: int
-    ) -> Iterator[tuple[Site, list[Elements]]]:
-        chosen = synapses.chosen
-        outputs = torch.Size(field.out_shape).numel()
-        owners = synapses.outputs.repeat_interleave(chosen.counts())
-        flat = owners % outputs * field.size + chosen.positions
-        bounds = _bounds(owners // outputs, batch)
-        values = chosen.values.clamp(min=0).cpu().numpy() if self.contributions else None
+    def _synapse_sites(self, node: Node, field: Field, chosen: Chosen) -> Iterator[tuple[Site, list[Elements]]]:
+        values = chosen.values.clamp(min=0).cpu().numpy() if chosen.values is not None else None
+        bounds = chosen.bounds.cpu().numpy()
         if "synapse" in self.kinds:
-            yield (
-                Site(node.name, "synapse"),
-                _split(field.synapse_shape, flat.cpu().numpy(), values, bounds, field.synapses),
-            )
+            indices = chosen.synapses.cpu().numpy()
+            yield Site(node.name, "synapse"), _split(field.synapse_shape, indices, values, bounds, field.synapses)
         if "weight" in self.kinds and node.layer:
-            places = field.out_shape[1] * field.out_shape[2]
-            weights = owners % outputs // places * field.size + chosen.positions
-            yield Site(node.name, "weight"), _weights(node, weights, values, bounds)
+            yield Site(node.name, "weight"), _weights(node, field, chosen, values)
 
 
 def _recorded(graph: Graph, needed: tuple[str, ...]) -> set[str]:
@@ -190,10 +187,9 @@ def _seed(logits: torch.Tensor, seeds: torch.Tensor, amounts: bool) -> Active:
     return Active(mask, None, (logits.abs() * mask).float() if amounts else None)
 
 
-def _bounds(owners: torch.Tensor, batch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where each image's rows start and end: (batch + 1,), from the ascending image of every row."""
-    counts = torch.bincount(owners, minlength=batch).cpu().numpy()
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+def _valued(mask: torch.Tensor, amount: torch.Tensor) -> Elements:
+    members = Elements.from_dense(mask).members()
+    return Elements.of(tuple(mask.shape), members, amount.cpu().reshape(-1).numpy()[members])
 
 
 def _split(
@@ -210,21 +206,16 @@ def _split(
 
 
 def _weights(
-    node: Node,
-    keys: torch.Tensor,
-    values: np.ndarray[Any, np.dtype[np.float32]] | None,
-    bounds: np.ndarray[Any, np.dtype[np.int64]],
+    node: Node, field: Field, chosen: Chosen, values: np.ndarray[Any, np.dtype[np.float32]] | None
 ) -> list[Elements]:
-    shape, size = tuple(node.weight.shape), node.weight.numel()
-    counts, kept = kernels.distinct(torch.from_numpy(bounds), keys, size)
-    stops = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts.numpy())])
-    parts = _split(shape, kept.numpy(), None, stops, None)
+    places = field.out_shape[1] * field.out_shape[2]
+    stops, kept = (tensor.cpu().numpy() for tensor in kernels.weights(chosen, places))
+    parts = _split(tuple(node.weight.shape), kept, None, stops, None)
     if values is None:
         return parts
-    flat = keys.cpu().numpy()
-    return [
-        _summed(part, flat[start:stop], values[start:stop]) for part, start, stop in zip(parts, bounds[:-1], bounds[1:])
-    ]
+    keys = (chosen.synapses // chosen.shape[2] // places * chosen.shape[2] + chosen.positions()).cpu().numpy()
+    bounds = pairwise(chosen.bounds.tolist())
+    return [_summed(part, keys[start:stop], values[start:stop]) for part, (start, stop) in zip(parts, bounds)]
 
 
 def _summed(

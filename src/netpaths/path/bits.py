@@ -17,6 +17,14 @@ def empty(size: int) -> Words:
     return np.zeros((size + 63) // 64, np.uint64)
 
 
+def from_mask(mask: NDArray[np.bool_]) -> Words:
+    """The packed set of a flat mask."""
+    words = empty(mask.size)
+    packed = np.packbits(mask, bitorder="little")
+    words.view(np.uint8)[: packed.size] = packed  # words are little-endian on every machine torch runs on
+    return words
+
+
 def insert(words: Words, indices: Indices) -> None:
     """Add ``indices`` to the packed set in place."""
     _compiled()["insert"](words, indices)
@@ -48,6 +56,8 @@ def contains(words: Words, indices: Indices) -> NDArray[np.bool_]:
 def _compiled() -> dict[str, Any]:
     from numba import njit
 
+    from netpaths.lanes import first_bit
+
     @njit(cache=True, nogil=True)
     def insert(words: Words, indices: Indices) -> None:
         for position in range(indices.size):
@@ -60,13 +70,10 @@ def _compiled() -> dict[str, Any]:
         position = 0
         for place in range(words.size):
             word = words[place]
-            bit = 0
             while word != np.uint64(0):
-                if word & np.uint64(1):
-                    found[position] = place * 64 + bit
-                    position += 1
-                word >>= np.uint64(1)
-                bit += 1
+                found[position] = place * 64 + first_bit(word)
+                position += 1
+                word &= word - np.uint64(1)
         return found
 
     return {"insert": insert, "unpack": unpack}

@@ -58,9 +58,11 @@ class Elements:
     def from_dense(cls, tensor: torch.Tensor, total: int | None = None) -> Elements:
         """The non-zero entries of a boolean or non-negative float tensor of any shape."""
         flat = tensor.detach().cpu().reshape(-1).numpy()
+        if flat.dtype == np.bool_:
+            return cls.from_words(tuple(tensor.shape), bits.from_mask(flat), flat.size if total is None else total)
         indices = np.flatnonzero(flat).astype(np.int64)
-        values = None if flat.dtype == np.bool_ else flat[indices].astype(np.float32)
-        if values is not None and bool((values < 0).any()):
+        values = flat[indices].astype(np.float32)
+        if bool((values < 0).any()):
             raise BadOption("path values must not be negative")
         return cls.of(tuple(tensor.shape), indices, values, total)
 

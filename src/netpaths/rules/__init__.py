@@ -4,7 +4,7 @@ Importing this package registers every rule and makes tracing know its operation
 """
 
 from netpaths.rules import activation, add, affine, average_pool, convolution, linear, max_pool, remap
-from netpaths.rules.rule import RULES, Active, Layer, Selection, Selector, Synapses, register
+from netpaths.rules.rule import RULES, Active, Layer, Selection, Selector, register
 
 __all__ = [
     "RULES",
@@ -12,7 +12,6 @@ __all__ = [
     "Layer",
     "Selection",
     "Selector",
-    "Synapses",
     "activation",
     "add",
     "affine",

@@ -8,10 +8,10 @@ import torch
 
 from netpaths import kernels
 from netpaths.graph import Family, Field, Node
-from netpaths.kernels import Chosen
+from netpaths.kernels import Chosen, Sums
 from netpaths.rules.affine import pass_through, refuse_spread
-from netpaths.rules.rule import Layer, Selection, Synapses, register
-from netpaths.rules.windows import activate_places, problem_of
+from netpaths.rules.rule import Active, Layer, Selection, register
+from netpaths.rules.windows import carried
 
 
 def field(node: Node) -> Field | None:
@@ -37,25 +37,21 @@ def select(layer: Layer) -> Selection:
     """The smallest sufficient operands of every active sum; a constant added passes through with the sign rule."""
     if len(layer.inputs) == 1:
         return pass_through(layer, torch.ones((), device=layer.output.device))
-    stacked = torch.stack([value.flatten(1) for value in layer.inputs], 1)
-    chosen = _all_operands(layer, stacked) if layer.selector.merge == "all" else None
-    problem = problem_of(layer, stacked, None)
-    chosen = chosen or kernels.select(problem)
-    size = stacked.shape[2]
-    batch, operand, place = chosen.sources // (2 * size), chosen.sources // size % 2, chosen.sources % size
-    places, of = batch * size + place, [operand == index for index in (0, 1)]
-    inputs = tuple(activate_places(layer, places[own], chosen.values[own], layer.output.shape) for own in of)
-    return Selection(inputs, Synapses(problem.active, chosen))
+    active, selector = layer.active, layer.selector
+    first, second = (value.detach() for value in layer.inputs)
+    everything, amounts = selector.merge == "all", active.amount is not None
+    sums = Sums(first, second, active.mask, layer.output.detach(), active.reversed, selector.theta, everything, amounts)
+    chosen = kernels.operands(sums)
+    carry = (_carried(chosen, index, first.shape) for index in (0, 1))
+    return Selection(tuple(Active(mask, None, amount) for mask, amount in zip(chosen.reached, carry)), chosen)
 
 
-def _all_operands(layer: Layer, stacked: torch.Tensor) -> Chosen:
-    active = layer.active.mask.reshape(-1).nonzero()[:, 0]
-    size = stacked.shape[2]
-    sources = (active // size * 2 * size + active % size)[:, None] + torch.tensor([0, size], device=active.device)
-    offsets = torch.arange(active.numel() + 1, device=active.device) * 2
-    positions = torch.tensor([0, 1], device=active.device).repeat(active.numel())
-    flat = sources.reshape(-1)
-    return Chosen(offsets, positions, flat, stacked.reshape(-1)[flat].float())
+def _carried(chosen: Chosen, operand: int, shape: torch.Size) -> torch.Tensor | None:
+    if chosen.values is None:
+        return None
+    own = chosen.synapses % 2 == operand
+    places = chosen.images() * chosen.shape[1] + chosen.synapses // 2
+    return carried(places[own], chosen.values[own], shape)
 
 
 SIGNATURE = "input other alpha=1"

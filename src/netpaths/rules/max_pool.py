@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from netpaths import kernels
 from netpaths.graph import Family, Field, Node
-from netpaths.kernels import Chosen, Problem, reference
 from netpaths.rules.pooling import adaptive_field, window_field
-from netpaths.rules.rule import Layer, Selection, Synapses, register
-from netpaths.rules.windows import activate, problem_of
+from netpaths.rules.rule import Layer, Selection, register
+from netpaths.rules.windows import activate, problem_of, sources
 
 
 def field(node: Node) -> Field:
@@ -28,33 +28,14 @@ def refuse(node: Node) -> str | None:
 
 def select(layer: Layer) -> Selection:
     """The largest input of every active output's window."""
-    problem = problem_of(layer, layer.inputs[0], None)
-    step = max(1, reference.ROW_ELEMENTS // problem.field_size)
-    pieces = [
-        _maxima(problem, problem.active[start : start + step], layer)
-        for start in range(0, problem.active.numel(), step)
-    ]
-    if not pieces:
-        pieces = [_maxima(problem, problem.active, layer)]
-    counts = torch.cat([piece[0] for piece in pieces])
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    chosen = Chosen(offsets, *(torch.cat([piece[column] for piece in pieces]) for column in (1, 2, 3)))
-    active = activate(layer, chosen, layer.inputs[0].shape)
+    chosen = kernels.largest(problem_of(layer, layer.inputs[0], None), layer.selector.ties == "all")
+    active = activate(layer, chosen)
     if layer.active.reversed is not None:
         own = torch.zeros_like(active.mask).reshape(-1)
-        flags = layer.active.reversed.reshape(-1)[problem.active]
-        own[chosen.sources[~flags.repeat_interleave(chosen.counts())]] = True
+        flags = layer.active.reversed.reshape(-1)[chosen.active]
+        own[sources(layer, chosen)[~flags.repeat_interleave(chosen.counts())]] = True
         active = replace(active, reversed=active.mask & ~own.reshape(active.mask.shape))
-    return Selection((active,), Synapses(problem.active, chosen))
-
-
-def _maxima(problem: Problem, active: torch.Tensor, layer: Layer) -> tuple[torch.Tensor, ...]:
-    values, sources, valid = reference.gather(problem, active)
-    values = torch.where(valid, values, -torch.inf)
-    mask = (values == values.max(1, keepdim=True).values) & valid
-    if layer.selector.ties == "first":
-        mask &= mask.cumsum(1) == 1
-    return mask.sum(1), mask.nonzero()[:, 1], sources[mask], values[mask].float()
+    return Selection((active,), chosen)
 
 
 FIXED = "input kernel_size stride=None padding=0 dilation=1 ceil_mode=False return_indices=False"

@@ -73,14 +73,6 @@ def _agreed(first: Active, second: Active) -> torch.Tensor | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Synapses:
-    """Chosen synapses of one node for a batch: active outputs (n,) flat in (batch, *out_shape), and the rows chosen."""
-
-    outputs: torch.Tensor
-    chosen: Chosen
-
-
-@dataclass(frozen=True, eq=False)
 class Layer:
     """What a rule sees: the node, the values of its inputs and output (batch, *shape), and its active outputs."""
 
@@ -96,7 +88,7 @@ class Selection:
     """A rule's answer: the active neurons of every input, and the synapses where outputs combine inputs."""
 
     inputs: tuple[Active, ...]
-    synapses: Synapses | None = None
+    synapses: Chosen | None = None
 
 
 Select = Callable[[Layer], Selection]

@@ -8,7 +8,7 @@ from netpaths import kernels
 from netpaths.errors import BadOption
 from netpaths.graph import Field
 from netpaths.kernels import Chosen, Problem
-from netpaths.rules.rule import Active, Layer, Selection, Synapses
+from netpaths.rules.rule import Active, Layer, Selection
 
 
 def field_of(layer: Layer) -> Field:
@@ -22,27 +22,22 @@ def field_of(layer: Layer) -> Field:
 def problem_of(layer: Layer, inputs: torch.Tensor, weight: torch.Tensor | None) -> Problem:
     """The kernel's question about the active outputs, whose contributions are inputs times weights."""
     field = field_of(layer)
-    device = inputs.device
-    active = layer.active.mask.reshape(-1).nonzero()[:, 0]
-    values = layer.output.detach().reshape(-1)[active]
-    negate = values < 0
-    if layer.active.reversed is not None:
-        negate = negate ^ layer.active.reversed.reshape(-1)[active]
-    target = None
-    if layer.selector.target == "neuron" and layer.node.layer:
-        target = torch.where(negate, -values, values)
+    active, shape = layer.active, (-1, *field.out_shape)
     return Problem(
         inputs.detach().reshape(-1, *field.in_shape),
         weight,
-        field.rows.to(device),
-        field.cols.to(device),
-        field.out_shape[0],
+        field.rows.to(inputs.device),
+        field.cols.to(inputs.device),
         field.per_group,
         field.groups,
-        active,
-        negate,
+        active.mask.reshape(shape),
+        layer.output.detach().reshape(shape),
+        None if active.reversed is None else active.reversed.reshape(shape),
         layer.selector.theta,
-        target,
+        layer.selector.target == "neuron" and layer.node.layer,
+        active.amount is not None,
+        layer.node.weight_norms if layer.node.layer else None,
+        layer.node.arguments.get("bias"),
     )
 
 
@@ -50,21 +45,25 @@ def select_windows(layer: Layer, weight: torch.Tensor | None) -> Selection:
     """Select the smallest sufficient set in every active output's receptive field."""
     problem = problem_of(layer, layer.inputs[0], weight)
     chosen = kernels.select(problem)
-    active = activate(layer, chosen, layer.inputs[0].shape)
-    return Selection((active,), Synapses(problem.active, chosen))
+    return Selection((activate(layer, chosen),), chosen)
 
 
-def activate(layer: Layer, chosen: Chosen, shape: torch.Size) -> Active:
-    """The inputs that the chosen synapses read, as active neurons of an input of ``shape``, batch included."""
-    return activate_places(layer, chosen.sources, chosen.values, shape)
-
-
-def activate_places(layer: Layer, places: torch.Tensor, values: torch.Tensor, shape: torch.Size) -> Active:
-    """Neurons at flat ``places`` (m,) of an input of ``shape``, batch included, with the contributions they carried."""
-    mask = torch.zeros(shape.numel(), dtype=torch.bool, device=places.device)
-    mask[places] = True
+def activate(layer: Layer, chosen: Chosen) -> Active:
+    """The inputs that the chosen synapses read, as active neurons, with the contributions they carried."""
+    shape = layer.inputs[0].shape
     amount = None
-    if layer.active.amount is not None:
-        amount = torch.zeros(shape.numel(), device=mask.device)
-        amount = amount.index_add_(0, places, values.clamp(min=0)).reshape(shape)
-    return Active(mask.reshape(shape), None, amount)
+    if chosen.values is not None:
+        amount = carried(sources(layer, chosen), chosen.values, shape)
+    return Active(chosen.reached[0].reshape(shape), None, amount)
+
+
+def sources(layer: Layer, chosen: Chosen) -> torch.Tensor:
+    """The input each chosen synapse reads: (m,) int64, flat positions with the batch included."""
+    field = field_of(layer)
+    return chosen.images() * torch.Size(field.in_shape).numel() + field.sources(chosen.synapses)
+
+
+def carried(places: torch.Tensor, values: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """The positive contributions summed at flat ``places`` (m,) of a tensor of ``shape``, batch included."""
+    amount = torch.zeros(shape.numel(), device=values.device)
+    return amount.index_add_(0, places, values.clamp(min=0)).reshape(shape)

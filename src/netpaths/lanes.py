@@ -1,0 +1,224 @@
+"""Vector instructions for numba: fixed lanes, the same arithmetic and the same order of sums on every processor.
+
+LLVM turns them into whatever the processor has; nothing but numba itself is needed. Every function reads its arrays
+without checks: the caller pads them to whole lanes.
+"""
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16
+"""Products computed at once; a multiple of it is what `products` takes."""
+
+WORD = 64
+"""Comparisons made at once, one bit each."""
+
+INDEX = ir.IntType(32)
+
+
+def _pointer(context, builder, signature, arguments, which, index):
+    array = context.make_array(signature.args[which])(context, builder, arguments[which])
+    return builder.gep(array.data, [index])
+
+
+def _spread(builder, scalar, vector):
+    """The scalar in every lane."""
+    unset = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(unset, scalar, ir.Constant(INDEX, 0))
+    return builder.shuffle_vector(first, unset, ir.Constant(ir.VectorType(INDEX, vector.count), None))
+
+
+def _load(context, builder, pointer, place, vector):
+    """Lanes from a pointer to numbers, at any place."""
+    align = vector.element.get_abi_size(context.target_data)
+    return builder.load(builder.bitcast(builder.gep(pointer, [place]), vector.as_pointer()), align=align)
+
+
+def _fold(builder, vector, combine):
+    """One value of all lanes: upper half with lower half until one is left."""
+    count = vector.type.count
+    while count > 1:
+        count //= 2
+        unset = ir.Constant(vector.type, ir.Undefined)
+        halves = [
+            builder.shuffle_vector(
+                vector, unset, ir.Constant(ir.VectorType(INDEX, count), list(range(start, start + count)))
+            )
+            for start in (0, count)
+        ]
+        vector = combine(*halves)
+    return builder.extract_element(vector, ir.Constant(INDEX, 0))
+
+
+@intrinsic
+def sweep(typing, words, to, field, at, weight, start, count, pivot):
+    """Bit k of words[to:] says whether field[at + k] · weight[start + k] is larger than the pivot, k < count.
+
+    count: a multiple of LANES; the bits up to the next whole word are 0. Returns the sum of all products, in their own
+    type, within (count / WORD + 8) rounding errors of Σ |product|.
+    """
+    place = types.int64
+    signature = types.float64(words, place, field, place, weight, place, place, field.dtype)
+
+    def generate(context, builder, signature, arguments):
+        element = context.get_data_type(signature.args[2].dtype)
+        count, pivot = arguments[6:]
+        word = ir.IntType(WORD)
+        zero, lanes, bits = (ir.Constant(count.type, number) for number in (0, LANES, WORD))
+        target, left, right = (
+            _pointer(context, builder, signature, arguments, which, arguments[which + 1]) for which in (0, 2, 4)
+        )
+        sums = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(element, WORD), None))
+        narrow = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(element, LANES), None))
+        last = cgutils.alloca_once_value(builder, ir.Constant(word, 0))
+
+        def compared(place, size, total):
+            """Adds the products of ``size`` lanes to ``total``; their comparisons as an integer of as many bits."""
+            vector = ir.VectorType(element, size)
+            value = builder.fmul(*(_load(context, builder, pointer, place, vector) for pointer in (left, right)))
+            builder.store(builder.fadd(builder.load(total), value), total)
+            return builder.bitcast(builder.fcmp_ordered(">", value, _spread(builder, pivot, vector)), ir.IntType(size))
+
+        whole = builder.and_(count, ir.Constant(count.type, -WORD))
+        with cgutils.for_range_slice(builder, zero, whole, bits) as (place, _):
+            spot = builder.gep(target, [builder.udiv(place, bits)])
+            builder.store(compared(place, WORD, sums), spot)
+        with cgutils.for_range_slice(builder, whole, count, lanes) as (place, _):
+            piece = builder.zext(compared(place, LANES, narrow), word)
+            shift = builder.and_(place, ir.Constant(count.type, WORD - 1))
+            builder.store(builder.or_(builder.load(last), builder.shl(piece, shift)), last)
+        with builder.if_then(builder.icmp_signed("<", whole, count)):
+            builder.store(builder.load(last), builder.gep(target, [builder.udiv(whole, bits)]))
+        total = _fold(builder, builder.load(sums), builder.fadd)
+        total = builder.fadd(total, _fold(builder, builder.load(narrow), builder.fadd))
+        return total if isinstance(element, ir.DoubleType) else builder.fpext(total, ir.DoubleType())
+
+    return signature, generate
+
+
+@intrinsic
+def exact_sum(typing, field, at, weight, start, count):
+    """The sum of the products field[at + k] · weight[start + k], k < count, a multiple of LANES, in float64."""
+    place = types.int64
+    signature = types.float64(field, place, weight, place, place)
+
+    def generate(context, builder, signature, arguments):
+        element = context.get_data_type(signature.args[0].dtype)
+        vector, wide = ir.VectorType(element, LANES), ir.VectorType(ir.DoubleType(), LANES)
+        count = arguments[4]
+        zero, step = ir.Constant(count.type, 0), ir.Constant(count.type, LANES)
+        left, right = (_pointer(context, builder, signature, arguments, which, arguments[which + 1]) for which in (0, 2))
+        total = cgutils.alloca_once_value(builder, ir.Constant(wide, None))
+        with cgutils.for_range_slice(builder, zero, count, step) as (place, _):
+            value = builder.fmul(*(_load(context, builder, pointer, place, vector) for pointer in (left, right)))
+            value = value if isinstance(element, ir.DoubleType) else builder.fpext(value, wide)
+            builder.store(builder.fadd(builder.load(total), value), total)
+        return _fold(builder, builder.load(total), builder.fadd)
+
+    return signature, generate
+
+
+@intrinsic
+def preceded(typing, values, base, start, count, least, most):
+    """Whether what is ranked before values[base + start + k] sums to less than ``least``, and to less than ``most``.
+
+    Two words, bit k < LANES for each. values[base : base + count] are ranked from large to small, equal ones by place;
+    sums are float64, in the order of places.
+    """
+    place = types.int64
+    result = types.UniTuple(types.uint64, 2)
+    signature = result(values, place, place, place, types.float64, types.float64)
+
+    def generate(context, builder, signature, arguments):
+        element = context.get_data_type(signature.args[0].dtype)
+        vector, wide = ir.VectorType(element, LANES), ir.VectorType(ir.DoubleType(), LANES)
+        _, _, start, count, *goals = arguments
+        whole = ir.VectorType(INDEX, LANES)
+        zero, one = ir.Constant(count.type, 0), ir.Constant(count.type, 1)
+        pointer = _pointer(context, builder, signature, arguments, 0, arguments[1])
+        own = _load(context, builder, pointer, start, vector)
+        lanes = _spread(builder, builder.trunc(start, INDEX), whole)
+        lanes = builder.add(lanes, ir.Constant(whole, list(range(LANES))))
+        total = cgutils.alloca_once_value(builder, ir.Constant(wide, None))
+        with cgutils.for_range_slice(builder, zero, count, one) as (place, _):
+            value = builder.load(builder.gep(pointer, [place]))
+            others = _spread(builder, value, vector)
+            tied = builder.and_(
+                builder.fcmp_ordered("==", others, own),
+                builder.icmp_signed("<", _spread(builder, builder.trunc(place, INDEX), whole), lanes),
+            )
+            before = builder.or_(builder.fcmp_ordered(">", others, own), tied)
+            exact = value if isinstance(element, ir.DoubleType) else builder.fpext(value, ir.DoubleType())
+            added = builder.select(before, _spread(builder, exact, wide), ir.Constant(wide, None))
+            builder.store(builder.fadd(builder.load(total), added), total)
+        words = []
+        for goal in goals:
+            below = builder.fcmp_ordered("<", builder.load(total), _spread(builder, goal, wide))
+            words.append(builder.zext(builder.bitcast(below, ir.IntType(LANES)), ir.IntType(WORD)))
+        return context.make_tuple(builder, signature.return_type, words)
+
+    return signature, generate
+
+
+def _comparison(name, sign, what):
+    def compare(typing, values, start, pivot):
+        signature = types.uint64(values, types.int64, values.dtype)
+
+        def generate(context, builder, signature, arguments):
+            element = context.get_data_type(signature.args[0].dtype)
+            vector = ir.VectorType(element, WORD)
+            pointer = _pointer(context, builder, signature, arguments, 0, arguments[1])
+            align = element.get_abi_size(context.target_data)
+            loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=align)
+            pivots = _spread(builder, arguments[2], vector)
+            if isinstance(element, ir.IntType):
+                return builder.bitcast(builder.icmp_unsigned(sign, loaded, pivots), ir.IntType(WORD))
+            return builder.bitcast(builder.fcmp_ordered(sign, loaded, pivots), ir.IntType(WORD))
+
+        return signature, generate
+
+    compare.__name__ = compare.__qualname__ = name
+    compare.__doc__ = f"Bit k of the word says whether values[start + k] {what} the pivot, k < WORD."
+    return intrinsic(compare)
+
+
+above = _comparison("above", ">", "is larger than")
+differ = _comparison("differ", "!=", "differs from")
+equal = _comparison("equal", "==", "equals")
+
+
+@intrinsic
+def first_bit(typing, word):
+    """The place of the lowest bit that is set; WORD for 0."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def bits_set(typing, word):
+    """How many bits are set."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def take(typing, counters, place, amount):
+    """Add to counters[place] in one indivisible step; returns what it held before."""
+    signature = types.int64(counters, types.int64, types.int64)
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, signature, arguments, 0, arguments[1])
+        return builder.atomic_rmw("add", pointer, arguments[2], "monotonic")
+
+    return signature, generate
