@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from netpaths.graph.field import Field
+from netpaths.graph.moves import Move
 
 if TYPE_CHECKING:
     from netpaths.graph.family import Family
@@ -64,13 +65,13 @@ class Node:
         return None if self.family is None or self.family.field is None else self.family.field(self)
 
     @cached_property
-    def origins(self) -> tuple[torch.Tensor, ...]:
-        """For every input of a remapping node, the flat position each output copies, -1 for none: (outputs,) each.
+    def moves(self) -> tuple[Move, ...]:
+        """For every input of a remapping node, which of its elements each output copies.
 
         Found by running the operation itself on positions, twice with different offsets: what moves along is a
         copy, anything else is padding.
         """
-        return tuple(self._origin(index) for index in range(len(self.inputs)))
+        return tuple(Move.of(self._origin(index), self.input_shapes[index]) for index in range(len(self.inputs)))
 
     def _origin(self, index: int) -> torch.Tensor:
         if self.call is None:

@@ -62,3 +62,30 @@ def weights(chosen: Chosen, places: int) -> tuple[torch.Tensor, torch.Tensor]:
     """
     found: tuple[torch.Tensor, torch.Tensor] = _for(chosen.synapses).weights(chosen, places)
     return found
+
+
+def turned(
+    before: torch.Tensor, after: torch.Tensor, falling: torch.Tensor, mask: torch.Tensor, reverse: torch.Tensor | None
+) -> torch.Tensor:
+    """Neurons before a monotone map that must be explained against their own sign: bool like ``mask``.
+
+    before, after: (batch, *shape) values. falling: bool, broadcasts against them, where the map falls. mask: (batch,
+    *shape) bool, active neurons. reverse: those explained against the sign of ``after``, or None.
+    """
+    found: torch.Tensor = _simple(mask).turned(before, after, falling, mask, reverse)
+    return found
+
+
+def agreed(
+    mask: torch.Tensor, reverse: torch.Tensor | None, other_mask: torch.Tensor, other_reverse: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Neurons that all readers which selected them turn round, from two readers' masks; None where neither turns."""
+    if reverse is None and other_reverse is None:
+        return None
+    found: torch.Tensor = _simple(mask).agreed(mask, reverse, other_mask, other_reverse)
+    return found
+
+
+def _simple(tensor: torch.Tensor) -> ModuleType:
+    """Where there is nothing to compile for a GPU."""
+    return cpu if tensor.device.type == "cpu" else reference

@@ -190,17 +190,16 @@ def _corners(start, width, rows, cols, place, slot, corners):
 
 
 @njit(**HOT)
-def _gather(inputs, area, corners, count, size, fields, stride):
+def _gather(inputs, corners, inner, outer, count, fields, stride):
     """Copy the receptive fields of ``count`` places into rows of ``fields``, padding as 0."""
-    kernel = corners.shape[0]
-    if area == 1 and kernel == 1 and corners[0, 0] >= 0:
+    size = inner.size
+    if corners.shape[0] == 1 and outer[size - 1] == size - 1 and count == 1 and corners[0, 0] >= 0:  # a vector
         start = corners[0, 0]
         for c in range(size):
             fields[c] = inputs[start + c]
         return
     for to in range(size):
-        k = to % kernel
-        shift = to // kernel * area
+        k, shift = inner[to], outer[to]
         for slot in range(count):
             corner = corners[k, slot]
             fields[slot * stride + to] = inputs[corner + shift] if corner >= 0 else 0
@@ -431,7 +430,7 @@ def select(inputs, shape, layer, stride, rows, cols, active, options, groups, re
                 union &= union - np.uint64(1)
             if taken == 0:
                 continue
-            _gather(inputs, area, corners, taken, size, fields, field_stride)
+            _gather(inputs, corners, inner, outer, taken, fields, field_stride)
             for slot in range(taken):
                 lengths[slot] = _norm(fields, slot * field_stride, size)
                 trust[slot] = 1.0

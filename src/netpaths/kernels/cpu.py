@@ -81,6 +81,28 @@ def weights(chosen: Chosen, places: int) -> tuple[torch.Tensor, torch.Tensor]:
     return bounds, keys
 
 
+def turned(
+    before: torch.Tensor, after: torch.Tensor, falling: torch.Tensor, mask: torch.Tensor, reverse: torch.Tensor | None
+) -> torch.Tensor:
+    """As `netpaths.kernels.turned`."""
+    found = torch.empty(mask.shape, dtype=torch.bool)
+    if falling.numel() in (1, mask.shape[1]):
+        lines = falling.reshape(-1).expand(mask.shape[1]).repeat(len(mask))
+    else:
+        lines = falling.expand(mask.shape)
+    parallel("turned")(flat(before), flat(after), marks(lines), marks(mask), marks(reverse), marks(found))
+    return found
+
+
+def agreed(
+    mask: torch.Tensor, reverse: torch.Tensor | None, other_mask: torch.Tensor, other_reverse: torch.Tensor | None
+) -> torch.Tensor:
+    """As `netpaths.kernels.agreed`."""
+    found = torch.empty(mask.shape, dtype=torch.bool)
+    parallel("agreed")(marks(mask), marks(reverse), marks(other_mask), marks(other_reverse), marks(found))
+    return found
+
+
 def _chosen(answer: tuple[Any, ...], shape: tuple[int, int, int], reached: tuple[torch.Tensor, ...]) -> Chosen:
     active, offsets, synapses, values = map(torch.from_numpy, answer)
     return Chosen(shape, active, offsets, synapses, reached, values if values.numel() == synapses.numel() else None)
@@ -132,7 +154,7 @@ def parallel(name: str) -> Callable[..., Any]:
 @cache
 def _compiled(name: str) -> Any:
     """Compile on first use; numba caches the machine code on disk."""
-    from netpaths.kernels import _largest, _operands, _select, _weights
+    from netpaths.kernels import _largest, _masks, _operands, _select, _weights
 
     modules = {"select": _select, "largest": _largest, "operands": _operands, "weights": _weights}
-    return getattr(modules[name], name)
+    return getattr(modules.get(name, _masks), name)

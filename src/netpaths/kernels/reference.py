@@ -64,6 +64,25 @@ def weights(chosen: Chosen, places: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.searchsorted(keys, torch.arange(batch + 1, device=keys.device) * weights), keys % weights
 
 
+def turned(
+    before: torch.Tensor, after: torch.Tensor, falling: torch.Tensor, mask: torch.Tensor, reverse: torch.Tensor | None
+) -> torch.Tensor:
+    """As `netpaths.kernels.turned`."""
+    downwards = (after < 0) ^ falling
+    if reverse is not None:
+        downwards = downwards ^ reverse
+    return (downwards ^ (before < 0)) & mask
+
+
+def agreed(
+    mask: torch.Tensor, reverse: torch.Tensor | None, other_mask: torch.Tensor, other_reverse: torch.Tensor | None
+) -> torch.Tensor:
+    """As `netpaths.kernels.agreed`."""
+    nothing = torch.zeros((), dtype=torch.bool, device=mask.device)
+    left, right = (nothing if own is None else own for own in (reverse, other_reverse))
+    return (left | ~mask) & (right | ~other_mask) & (mask | other_mask)
+
+
 Answer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """What is chosen, its values and sources, each (rows, field)."""
 

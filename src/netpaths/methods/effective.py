@@ -28,7 +28,8 @@ from netpaths.path import Elements, Path, Site
 from netpaths.kernels import Chosen
 from netpaths.rules import RULES, Active, Layer, Selector
 
-Batch = list[dict[Site, Elements]]
+Packed = dict[int, tuple[torch.Tensor, list[Elements]]]
+"""Sets already made from masks, by the mask's identity; the mask is kept so that no other can take its place."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class EffectivePath:
         seeds = order[:, rank - 1]
         active = {graph.output: _seed(trace.logits, seeds, self.contributions)}
         rows: list[tuple[Site, list[Elements]]] = []
+        packed: Packed = {}
         for name in reversed(needed):
             node = graph.nodes[name]
             own = active.pop(name, None)
@@ -126,12 +128,12 @@ class EffectivePath:
             )
             if selection.synapses is not None and node.field is not None:
                 rows += self._synapse_sites(node, node.field, selection.synapses)
-            rows += self._neuron_sites(node, own)
+            rows += self._neuron_sites(node, own, packed)
             for source, part in zip(node.inputs, selection.inputs):
                 active[source] = active[source].merge(part) if source in active else part
         rest = [name for name in graph.nodes if name in active and name not in needed]
         for name in reversed(rest):
-            rows += self._neuron_sites(graph.nodes[name], active[name])
+            rows += self._neuron_sites(graph.nodes[name], active[name], packed)
         return self._assemble(graph, rows, order, seeds, rank)
 
     def _assemble(
@@ -157,14 +159,19 @@ class EffectivePath:
             for image in range(len(seeds))
         ]
 
-    def _neuron_sites(self, node: Node, active: Active) -> Iterator[tuple[Site, list[Elements]]]:
+    def _neuron_sites(
+        self, node: Node, active: Active, packed: Packed
+    ) -> Iterator[tuple[Site, list[Elements]]]:
+        """The node's neurons; a mask that passed through several nodes is packed once."""
         if "neuron" not in self.kinds:
             return
         if self.contributions and active.amount is not None:
             amounts = torch.where(active.mask, active.amount, 0)
             parts = [_valued(mask, amount) for mask, amount in zip(active.mask, amounts)]
         else:
-            parts = [Elements.from_dense(mask) for mask in active.mask]
+            _, parts = packed.setdefault(id(active.mask), (active.mask, []))
+            parts = parts or [Elements.from_dense(mask) for mask in active.mask]
+            packed[id(active.mask)] = (active.mask, parts)
         yield Site(node.name, "neuron"), parts
 
     def _synapse_sites(self, node: Node, field: Field, chosen: Chosen) -> Iterator[tuple[Site, list[Elements]]]:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from netpaths import kernels
 from netpaths.graph import Family, Node
 from netpaths.rules.rule import Active, Layer, Selection, register
 
@@ -22,10 +23,7 @@ from netpaths.rules.rule import Active, Layer, Selection, register
 def pass_through(layer: Layer, scale: torch.Tensor) -> Selection:
     """Active neurons of an affine or increasing map; ``scale`` broadcasts against (batch, *shape), sign matters."""
     active = layer.active
-    downwards = (layer.output < 0) ^ (scale < 0)
-    if active.reversed is not None:
-        downwards = downwards ^ active.reversed
-    turned = (downwards ^ (layer.inputs[0] < 0)) & active.mask
+    turned = kernels.turned(layer.inputs[0].detach(), layer.output.detach(), scale < 0, active.mask, active.reversed)
     return Selection((Active(active.mask, turned, active.amount),))
 
 

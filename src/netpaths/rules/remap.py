@@ -19,28 +19,12 @@ def select(layer: Layer) -> Selection:
 
 
 def _moved(layer: Layer, index: int) -> Active:
-    origin = layer.node.origins[index].to(layer.output.device)
-    copies = (origin >= 0).nonzero()[:, 0]
-    shape = layer.inputs[index].shape
-    active = layer.active
-    mask = _scatter(active.mask, copies, origin[copies], shape)
+    move, active = layer.node.moves[index], layer.active
+    mask = move.back(active.mask)
     turned = None
     if active.reversed is not None:
-        own = _scatter(active.mask & ~active.reversed, copies, origin[copies], shape)
-        turned = mask & ~own
-    amount = None
-    if active.amount is not None:
-        amount = active.amount.new_zeros(shape[0], shape[1:].numel())
-        amount.index_add_(1, origin[copies], active.amount.flatten(1)[:, copies])
-        amount = amount.reshape(shape)
-    return Active(mask, turned, amount)
-
-
-def _scatter(mask: torch.Tensor, copies: torch.Tensor, origin: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    batch, size = shape[0], shape[1:].numel()
-    hits = torch.zeros(batch, size, dtype=torch.int32, device=mask.device)
-    hits.index_add_(1, origin, mask.flatten(1)[:, copies].int())
-    return (hits > 0).reshape(shape)
+        turned = mask & ~move.back(active.mask & ~active.reversed)
+    return Active(mask, turned, None if active.amount is None else move.add_back(active.amount))
 
 
 FUNCTIONS: dict[Any, str] = {

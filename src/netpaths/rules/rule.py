@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from netpaths import kernels
 from netpaths.errors import BadOption
 from netpaths.graph import Family, Node, register_family
 from netpaths.kernels import Chosen
@@ -58,18 +59,9 @@ class Active:
         """The union of what two readers selected; readers that disagree on the sign leave the neuron's own."""
         return Active(
             self.mask | other.mask,
-            _agreed(self, other),
+            kernels.agreed(self.mask, self.reversed, other.mask, other.reversed),
             None if self.amount is None or other.amount is None else self.amount + other.amount,
         )
-
-
-def _agreed(first: Active, second: Active) -> torch.Tensor | None:
-    if first.reversed is None and second.reversed is None:
-        return None
-    nothing = torch.zeros((), dtype=torch.bool, device=first.mask.device)
-    left = nothing if first.reversed is None else first.reversed
-    right = nothing if second.reversed is None else second.reversed
-    return (left | ~first.mask) & (right | ~second.mask) & (first.mask | second.mask)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,42 @@
+"""Numba source: the directions of active neurons, in one pass over their masks."""
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def turned(before, after, falling, mask, flipped, found, workers):
+    """found[k]: active neurons whose own sign says another direction than their reader's does."""
+    lines = falling.size
+    length = mask.size // lines if lines else 0
+    for piece in prange(workers):
+        for line in range(lines * piece // workers, lines * (piece + 1) // workers):
+            start, stop = line * length, (line + 1) * length
+            if flipped.size:
+                for k in range(start, stop):
+                    found[k] = ((before[k] < 0) ^ (after[k] < 0) ^ falling[line] ^ flipped[k]) & mask[k]
+            else:
+                for k in range(start, stop):
+                    found[k] = ((before[k] < 0) ^ (after[k] < 0) ^ falling[line]) & mask[k]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def agreed(mask, flipped, other_mask, other_flipped, found, workers):
+    """found[k]: neurons that every reader that selected them turns round."""
+    size = mask.size
+    one = np.uint8(1)
+    for piece in prange(workers):
+        start, stop = size * piece // workers, size * (piece + 1) // workers
+        if flipped.size and other_flipped.size:
+            for k in range(start, stop):
+                either = mask[k] | other_mask[k]
+                found[k] = (flipped[k] | (mask[k] ^ one)) & (other_flipped[k] | (other_mask[k] ^ one)) & either
+        elif flipped.size:
+            for k in range(start, stop):
+                found[k] = flipped[k] & mask[k] & (other_mask[k] ^ one)
+        else:
+            for k in range(start, stop):
+                found[k] = other_flipped[k] & other_mask[k] & (mask[k] ^ one)
