@@ -85,12 +85,14 @@ class Profile:
         return replace(self, paths=dict(self.paths), images=dict(self.images), counts=counts)
 
     def add_images(self, method: PathMethod, graph: Graph, images: torch.Tensor, labels: torch.Tensor) -> None:
-        """Extract the paths of one batch and add those of correctly classified images to their classes."""
-        with torch.no_grad():
-            predicted = graph.run(images).predicted.cpu()
-        correct = (predicted == labels.cpu()).nonzero()[:, 0]
-        if len(correct):
-            self.update(method.extract(graph, images[correct.to(images.device)]), labels[correct].tolist())
+        """Extract the paths of one batch and add those of correctly classified images to their classes.
+
+        A path knows its prediction, so one forward pass serves both; the paths of wrong images are dropped.
+        """
+        paths = method.extract(graph, images)
+        correct = [(path, label) for path, label in zip(paths, labels.tolist()) if path.predicted == label]
+        if correct:
+            self.update([path for path, _ in correct], [label for _, label in correct])
         self.seen += len(images)
 
     def update(self, paths: Sequence[Path], classes: Sequence[int]) -> None:

@@ -88,7 +88,7 @@ class Graph:
         size = f"{len(self.nodes)} nodes, {len(self.layers)} layers"
         return f"Graph({size}, input {self.input_shape}, {self.classes} classes)"
 
-    @property
+    @cached_property
     def layers(self) -> tuple[str, ...]:
         """Names of the linear and convolution layers, from input to output."""
         return tuple(name for name, node in self.nodes.items() if node.layer)

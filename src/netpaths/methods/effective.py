@@ -170,7 +170,7 @@ class EffectivePath:
             parts = [_valued(mask, amount) for mask, amount in zip(active.mask, amounts)]
         else:
             _, parts = packed.setdefault(id(active.mask), (active.mask, []))
-            parts = parts or [Elements.from_dense(mask) for mask in active.mask]
+            parts = parts or Elements.each_of(active.mask)
             packed[id(active.mask)] = (active.mask, parts)
         yield Site(node.name, "neuron"), parts
 

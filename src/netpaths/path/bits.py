@@ -14,14 +14,19 @@ Indices = NDArray[np.int64]
 
 def empty(size: int) -> Words:
     """A packed set over ``size`` elements without a member."""
-    return np.zeros((size + 63) // 64, np.uint64)
+    return np.zeros(words_for(size), np.uint64)
 
 
-def from_mask(mask: NDArray[np.bool_]) -> Words:
-    """The packed set of a flat mask."""
-    words = empty(mask.size)
-    packed = np.packbits(mask, bitorder="little")
-    words.view(np.uint8)[: packed.size] = packed  # words are little-endian on every machine torch runs on
+def words_for(size: int) -> int:
+    """The number of words of a packed set over ``size`` elements."""
+    return (size + 63) // 64
+
+
+def from_masks(masks: NDArray[np.bool_]) -> Words:
+    """The packed sets of flat masks (n, size): (n, words)."""
+    words = np.zeros((len(masks), words_for(masks.shape[1])), np.uint64)
+    packed = np.packbits(masks, axis=1, bitorder="little")
+    words.view(np.uint8)[:, : packed.shape[1]] = packed  # words are little-endian on every machine torch runs on
     return words
 
 
@@ -35,6 +40,12 @@ def pack(indices: Indices, size: int) -> Words:
     words = empty(size)
     insert(words, indices)
     return words
+
+
+def unite(first: Words, second: Words, both: Words | None = None) -> tuple[Words, int]:
+    """The union of two packed sets and its number of members, in ``both`` where it is given; one pass over memory."""
+    both = np.empty_like(first) if both is None else both
+    return both, int(_compiled()["unite"](first, second, both))
 
 
 def unpack(words: Words) -> Indices:
@@ -54,26 +65,7 @@ def contains(words: Words, indices: Indices) -> NDArray[np.bool_]:
 
 @cache
 def _compiled() -> dict[str, Any]:
-    from numba import njit
+    """Compile on first use; importing numba takes a while."""
+    from netpaths.path import _compiled_bits
 
-    from netpaths.lanes import first_bit
-
-    @njit(cache=True, nogil=True)
-    def insert(words: Words, indices: Indices) -> None:
-        for position in range(indices.size):
-            index = indices[position]
-            words[index >> 6] |= np.uint64(1) << np.uint64(index & 63)
-
-    @njit(cache=True, nogil=True)
-    def unpack(words: Words, members: int) -> Indices:
-        found = np.empty(members, np.int64)
-        position = 0
-        for place in range(words.size):
-            word = words[place]
-            while word != np.uint64(0):
-                found[position] = place * 64 + first_bit(word)
-                position += 1
-                word &= word - np.uint64(1)
-        return found
-
-    return {"insert": insert, "unpack": unpack}
+    return {name: getattr(_compiled_bits, name) for name in ("insert", "unpack", "unite")}

@@ -16,6 +16,9 @@ from netpaths.path import bits
 WORD = 64
 """Bits a packed word and bits an index take: a set is packed once it has more than size / 64 members."""
 
+SPARSE = 4
+"""Members of a union are sorted where they are fewer than a fourth of the words that a packed set takes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Elements:
@@ -48,18 +51,29 @@ class Elements:
         return cls(tuple(shape), total, indices=indices, values=values)
 
     @classmethod
-    def from_words(cls, shape: Sequence[int], words: NDArray[np.uint64], total: int) -> Elements:
-        """Elements from a packed set; unpacked where that is smaller."""
-        if bits.count(words) * WORD > prod(shape):
+    def from_words(
+        cls, shape: Sequence[int], words: NDArray[np.uint64], total: int, members: int | None = None
+    ) -> Elements:
+        """Elements from a packed set; unpacked where that is smaller. members: how many, where that is known."""
+        if (bits.count(words) if members is None else members) * WORD > prod(shape):
             return cls(tuple(shape), total, words=words)
         return cls(tuple(shape), total, indices=bits.unpack(words))
+
+    @classmethod
+    def each_of(cls, masks: torch.Tensor) -> list[Elements]:
+        """The true entries of every mask of a batch (n, *shape), each on a tensor of ``shape``."""
+        shape = tuple(masks.shape[1:])
+        words = bits.from_masks(masks.detach().cpu().flatten(1).numpy())
+        members = np.bitwise_count(words).sum(1, dtype=np.int64).tolist()
+        return [cls.from_words(shape, row, prod(shape), count) for row, count in zip(words, members)]
 
     @classmethod
     def from_dense(cls, tensor: torch.Tensor, total: int | None = None) -> Elements:
         """The non-zero entries of a boolean or non-negative float tensor of any shape."""
         flat = tensor.detach().cpu().reshape(-1).numpy()
         if flat.dtype == np.bool_:
-            return cls.from_words(tuple(tensor.shape), bits.from_mask(flat), flat.size if total is None else total)
+            words = bits.from_masks(flat[None])[0]
+            return cls.from_words(tuple(tensor.shape), words, flat.size if total is None else total)
         indices = np.flatnonzero(flat).astype(np.int64)
         values = flat[indices].astype(np.float32)
         if bool((values < 0).any()):
@@ -168,20 +182,36 @@ def union(parts: Sequence[Elements]) -> Elements:
         check_shape(first, part)
     if not all(part.binary for part in parts):
         return _largest(parts)
-    if any(part.words is not None for part in parts) or sum(len(part) for part in parts) * WORD > first.size:
-        words = bits.empty(first.size)
-        for part in parts:
-            if part.words is not None:
-                words |= part.words
-            else:
-                bits.insert(words, part.members())
-        return Elements.from_words(first.shape, words, first.total)
-    members = np.unique(np.concatenate([part.members() for part in parts]))
-    return Elements.of(first.shape, members, total=first.total)
+    many = sum(len(part) if part.words is None else part.words.size for part in parts)
+    if any(part.words is not None for part in parts) or many * SPARSE > bits.words_for(first.size):
+        return _united(parts)
+    return Elements.of(first.shape, distinct([part.members() for part in parts]), total=first.total)
+
+
+def _united(parts: Sequence[Elements]) -> Elements:
+    """The union of binary sets, packed; no part is changed."""
+    first = parts[0]
+    packed = [part.words for part in parts if part.words is not None]
+    sparse = [part.members() for part in parts if part.words is None]
+    words = bits.empty(first.size) if sparse or len(packed) < 2 else None
+    for indices in sparse:
+        bits.insert(words, indices)  # type: ignore[arg-type]
+    members = None
+    for other in packed if words is not None else packed[1:]:
+        words, members = bits.unite(packed[0] if words is None else words, other, words)
+    return Elements.from_words(first.shape, words, first.total, members)  # type: ignore[arg-type]
+
+
+def distinct(indices: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Every index that occurs, once, ascending."""
+    found = np.sort(np.concatenate(indices))
+    new = np.ones(found.size, bool)
+    np.not_equal(found[1:], found[:-1], out=new[1:])
+    return np.asarray(found[new])
 
 
 def _largest(parts: Sequence[Elements]) -> Elements:
-    members = np.unique(np.concatenate([part.members() for part in parts]))
+    members = distinct([part.members() for part in parts])
     values = np.zeros(members.size, np.float32)
     for part in parts:
         place = np.searchsorted(members, part.members())

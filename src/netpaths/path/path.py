@@ -41,7 +41,8 @@ class Path(Mapping[Site, Elements]):
     layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sites", MappingProxyType({Site(*site): part for site, part in self.sites.items()}))
+        sites = {site if type(site) is Site else Site(*site): part for site, part in self.sites.items()}
+        object.__setattr__(self, "sites", MappingProxyType(sites))
 
     def __getitem__(self, site: Site | tuple[str, str]) -> Elements:
         found = self.sites.get(Site(*site))

@@ -1,0 +1,42 @@
+"""Numba source of packed sets; imported on first use because importing numba takes a while."""
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from netpaths.lanes import WORD, bits_set, first_bit
+
+
+@njit(cache=True, nogil=True)
+def insert(words, indices):
+    """Set the bits of ``indices``."""
+    for position in range(indices.size):
+        index = indices[position]
+        words[index >> 6] |= np.uint64(1) << np.uint64(index & 63)
+
+
+@njit(cache=True, nogil=True)
+def unpack(words, members):
+    """The places of the bits set, ascending; ``members`` is how many there are."""
+    found = np.empty(members, np.int64)
+    position = 0
+    for place in range(words.size):
+        word = words[place]
+        while word != np.uint64(0):
+            found[position] = place * WORD + first_bit(word)
+            position += 1
+            word &= word - np.uint64(1)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def unite(first, second, both):
+    """Write the union of two packed sets to ``both``, which may be one of them; returns its number of members."""
+    members = 0
+    for place in range(both.size):
+        word = first[place] | second[place]
+        both[place] = word
+        members += bits_set(word)
+    return members
