@@ -36,6 +36,11 @@ class Move:
         alone = int((readers >= 0).sum()) == copies.numel()
         return cls(origin, shape, None, readers if alone else None)
 
+    @property
+    def alone(self) -> bool:
+        """Whether no input is copied twice."""
+        return self.start is not None or self.readers is not None
+
     def back(self, mask: torch.Tensor) -> torch.Tensor:
         """Inputs that any marked output copies: (batch, *output shape) bool to (batch, *input shape) bool."""
         flat = mask.flatten(1)

@@ -17,7 +17,20 @@ import torch
 from netpaths.kernels import cpu, reference
 from netpaths.kernels.problem import Chosen, Problem, Sums
 
-__all__ = ["Chosen", "Problem", "Sums", "cpu", "has_gpu", "largest", "operands", "reference", "select", "weights"]
+__all__ = [
+    "Chosen",
+    "Problem",
+    "Sums",
+    "cpu",
+    "has_gpu",
+    "largest",
+    "merged",
+    "operands",
+    "reference",
+    "select",
+    "turned",
+    "weights",
+]
 
 
 def has_gpu(device: torch.device) -> bool:
@@ -76,13 +89,16 @@ def turned(
     return found
 
 
-def agreed(
+def merged(
     mask: torch.Tensor, reverse: torch.Tensor | None, other_mask: torch.Tensor, other_reverse: torch.Tensor | None
-) -> torch.Tensor | None:
-    """Neurons that all readers which selected them turn round, from two readers' masks; None where neither turns."""
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What two readers selected together, and what all readers that selected it turn round; None where neither turns.
+
+    All are bool of one shape (batch, *shape).
+    """
     if reverse is None and other_reverse is None:
-        return None
-    found: torch.Tensor = _simple(mask).agreed(mask, reverse, other_mask, other_reverse)
+        return mask | other_mask, None
+    found: tuple[torch.Tensor, torch.Tensor] = _simple(mask).merged(mask, reverse, other_mask, other_reverse)
     return found
 
 

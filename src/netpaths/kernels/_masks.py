@@ -24,19 +24,21 @@ def turned(before, after, falling, mask, flipped, found, workers):
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def agreed(mask, flipped, other_mask, other_flipped, found, workers):
-    """found[k]: neurons that every reader that selected them turns round."""
+def merged(mask, flipped, other_mask, other_flipped, either, found, workers):
+    """either[k]: neurons that a reader selected; found[k]: those that every reader that selected them turns round."""
     size = mask.size
     one = np.uint8(1)
     for piece in prange(workers):
         start, stop = size * piece // workers, size * (piece + 1) // workers
         if flipped.size and other_flipped.size:
             for k in range(start, stop):
-                either = mask[k] | other_mask[k]
-                found[k] = (flipped[k] | (mask[k] ^ one)) & (other_flipped[k] | (other_mask[k] ^ one)) & either
+                either[k] = mask[k] | other_mask[k]
+                found[k] = (flipped[k] | (mask[k] ^ one)) & (other_flipped[k] | (other_mask[k] ^ one)) & either[k]
         elif flipped.size:
             for k in range(start, stop):
+                either[k] = mask[k] | other_mask[k]
                 found[k] = flipped[k] & mask[k] & (other_mask[k] ^ one)
         else:
             for k in range(start, stop):
+                either[k] = mask[k] | other_mask[k]
                 found[k] = other_flipped[k] & other_mask[k] & (mask[k] ^ one)

@@ -190,8 +190,8 @@ def _corners(start, width, rows, cols, place, slot, corners):
 
 
 @njit(**HOT)
-def _gather(inputs, corners, inner, outer, count, fields, stride):
-    """Copy the receptive fields of ``count`` places into rows of ``fields``, padding as 0."""
+def _gather(inputs, corners, inside, inner, outer, count, fields, stride):
+    """Copy the receptive fields of ``count`` places into rows of ``fields``, padding as 0; none where ``inside``."""
     size = inner.size
     if corners.shape[0] == 1 and outer[size - 1] == size - 1 and count == 1 and corners[0, 0] >= 0:  # a vector
         start = corners[0, 0]
@@ -200,9 +200,13 @@ def _gather(inputs, corners, inner, outer, count, fields, stride):
         return
     for to in range(size):
         k, shift = inner[to], outer[to]
-        for slot in range(count):
-            corner = corners[k, slot]
-            fields[slot * stride + to] = inputs[corner + shift] if corner >= 0 else 0
+        if inside:
+            for slot in range(count):
+                fields[slot * stride + to] = inputs[corners[k, slot] + shift]
+        else:
+            for slot in range(count):
+                corner = corners[k, slot]
+                fields[slot * stride + to] = inputs[corner + shift] if corner >= 0 else 0
 
 
 @njit(fastmath={"reassoc"}, **HOT)
@@ -421,16 +425,18 @@ def select(inputs, shape, layer, stride, rows, cols, active, options, groups, re
             union = np.uint64(0)
             for out in range(from_out, to_out):
                 union |= words[image, block, out]
-            taken = 0
+            taken, inside = 0, 0
             while union != np.uint64(0):
                 spot = first_bit(union)
                 slots[spot] = taken
-                valid[taken] = per_group * _corners(start, width, rows, cols, block * length + spot, taken, corners)
+                cells = _corners(start, width, rows, cols, block * length + spot, taken, corners)
+                valid[taken] = per_group * cells
+                inside += cells
                 taken += 1
                 union &= union - np.uint64(1)
             if taken == 0:
                 continue
-            _gather(inputs, corners, inner, outer, taken, fields, field_stride)
+            _gather(inputs, corners, inside == taken * kernel, inner, outer, taken, fields, field_stride)
             for slot in range(taken):
                 lengths[slot] = _norm(fields, slot * field_stride, size)
                 trust[slot] = 1.0

@@ -15,6 +15,9 @@ import torch
 from netpaths.kernels.problem import Chosen, Problem, Sums, area
 
 
+NO_MARKS = np.empty(0, np.uint8)
+
+
 def select(problem: Problem) -> Chosen:
     """The smallest sufficient set of every active output."""
     reached = torch.zeros(problem.inputs.shape, dtype=torch.bool)
@@ -94,13 +97,13 @@ def turned(
     return found
 
 
-def agreed(
+def merged(
     mask: torch.Tensor, reverse: torch.Tensor | None, other_mask: torch.Tensor, other_reverse: torch.Tensor | None
-) -> torch.Tensor:
-    """As `netpaths.kernels.agreed`."""
-    found = torch.empty(mask.shape, dtype=torch.bool)
-    parallel("agreed")(marks(mask), marks(reverse), marks(other_mask), marks(other_reverse), marks(found))
-    return found
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `netpaths.kernels.merged`."""
+    either, found = (torch.empty(mask.shape, dtype=torch.bool) for _ in range(2))
+    parallel("merged")(*map(marks, (mask, reverse, other_mask, other_reverse, either, found)))
+    return either, found
 
 
 def _chosen(answer: tuple[Any, ...], shape: tuple[int, int, int], reached: tuple[torch.Tensor, ...]) -> Chosen:
@@ -110,13 +113,11 @@ def _chosen(answer: tuple[Any, ...], shape: tuple[int, int, int], reached: tuple
 
 def flat(tensor: torch.Tensor) -> Any:
     """A tensor's values as a flat array, which shares its memory where that is contiguous."""
-    return tensor.detach().contiguous().reshape(-1).numpy()
+    return tensor.detach().contiguous().numpy().reshape(-1)
 
 def marks(mask: torch.Tensor | None) -> Any:
     """A boolean tensor as flat bytes, which share its memory; none as no bytes."""
-    if mask is None:
-        return np.empty(0, np.uint8)
-    return mask.contiguous().view(torch.uint8).reshape(-1).numpy()
+    return NO_MARKS if mask is None else mask.contiguous().numpy().reshape(-1).view(np.uint8)
 
 
 def _rows_of_lanes(problem: Problem) -> tuple[Any, int]:

@@ -74,13 +74,14 @@ def turned(
     return (downwards ^ (before < 0)) & mask
 
 
-def agreed(
+def merged(
     mask: torch.Tensor, reverse: torch.Tensor | None, other_mask: torch.Tensor, other_reverse: torch.Tensor | None
-) -> torch.Tensor:
-    """As `netpaths.kernels.agreed`."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `netpaths.kernels.merged`."""
     nothing = torch.zeros((), dtype=torch.bool, device=mask.device)
     left, right = (nothing if own is None else own for own in (reverse, other_reverse))
-    return (left | ~mask) & (right | ~other_mask) & (mask | other_mask)
+    either = mask | other_mask
+    return either, (left | ~mask) & (right | ~other_mask) & either
 
 
 Answer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

@@ -21,9 +21,9 @@ def select(layer: Layer) -> Selection:
 def _moved(layer: Layer, index: int) -> Active:
     move, active = layer.node.moves[index], layer.active
     mask = move.back(active.mask)
-    turned = None
-    if active.reversed is not None:
-        turned = mask & ~move.back(active.mask & ~active.reversed)
+    turned = active.reversed
+    if turned is not None:
+        turned = move.back(turned) if move.alone else mask & ~move.back(active.mask & ~turned)
     return Active(mask, turned, None if active.amount is None else move.add_back(active.amount))
 
 

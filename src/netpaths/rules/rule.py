@@ -57,11 +57,9 @@ class Active:
 
     def merge(self, other: Active) -> Active:
         """The union of what two readers selected; readers that disagree on the sign leave the neuron's own."""
-        return Active(
-            self.mask | other.mask,
-            kernels.agreed(self.mask, self.reversed, other.mask, other.reversed),
-            None if self.amount is None or other.amount is None else self.amount + other.amount,
-        )
+        both = self.amount is not None and other.amount is not None
+        mask, turned = kernels.merged(self.mask, self.reversed, other.mask, other.reversed)
+        return Active(mask, turned, self.amount + other.amount if both else None)  # type: ignore[operator]
 
 
 @dataclass(frozen=True, eq=False)
