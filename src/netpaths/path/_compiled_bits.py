@@ -40,3 +40,40 @@ def unite(first, second, both):
         both[place] = word
         members += bits_set(word)
     return members
+
+
+@njit(cache=True, nogil=True)
+def inside(words, indices):
+    """How many of ``indices`` are members of a packed set."""
+    found = np.uint64(0)
+    for position in range(indices.size):
+        index = np.uint64(indices[position])
+        found += (words[index >> np.uint64(6)] >> (index & np.uint64(63))) & np.uint64(1)
+    return np.int64(found)
+
+
+@njit(cache=True, nogil=True)
+def shared(first, second):
+    """How many indices two ascending lists share; the shorter one jumps through the longer one."""
+    if first.size > second.size:
+        first, second = second, first
+    found, low = 0, 0
+    for position in range(first.size):
+        index = first[position]
+        step = 1
+        high = low
+        while high < second.size and second[high] < index:
+            low = high + 1
+            high += step
+            step *= 2
+        high = min(high, second.size)
+        while low < high:
+            middle = (low + high) // 2
+            if second[middle] < index:
+                low = middle + 1
+            else:
+                high = middle
+        if low == second.size:
+            break
+        found += second[low] == index
+    return found

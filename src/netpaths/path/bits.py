@@ -63,9 +63,19 @@ def contains(words: Words, indices: Indices) -> NDArray[np.bool_]:
     return np.asarray((words[indices >> 6] >> (indices & 63).astype(np.uint64)) & np.uint64(1), dtype=bool)
 
 
+def inside(words: Words, indices: Indices) -> int:
+    """How many of ``indices`` are members."""
+    return int(_compiled()["inside"](words, indices))
+
+
+def shared(first: Indices, second: Indices) -> int:
+    """How many indices two ascending lists share."""
+    return int(_compiled()["shared"](first, second))
+
+
 @cache
 def _compiled() -> dict[str, Any]:
     """Compile on first use; importing numba takes a while."""
     from netpaths.path import _compiled_bits
 
-    return {name: getattr(_compiled_bits, name) for name in ("insert", "unpack", "unite")}
+    return {name: getattr(_compiled_bits, name) for name in ("insert", "inside", "shared", "unite", "unpack")}

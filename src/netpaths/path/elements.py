@@ -149,9 +149,11 @@ class Elements:
     def _shared(self, other: Elements) -> int:
         if self.words is not None and other.words is not None:
             return bits.count(self.words & other.words)
-        if self.words is not None or (other.words is None and len(self) > len(other)):
-            return int(self.contains(other.members()).sum())
-        return int(other.contains(self.members()).sum())
+        if self.words is not None:
+            return bits.inside(self.words, other.members())
+        if other.words is not None:
+            return bits.inside(other.words, self.members())
+        return bits.shared(self.members(), other.members())
 
 
 def check_shape(first: Elements, second: Elements) -> None:
