@@ -278,7 +278,7 @@ def test_curve(order: str) -> None:
     assert curve.elements[0] == 0
     sizes = [sum(len(element) for site, element in path.items() if site.kind == "weight") for path in paths]
     assert curve.elements[2] == pytest.approx(sum(sizes) / 3)
-    assert seen == [(1, 2), (2, 2)]
+    assert seen == [(2, 3), (3, 3)]
     assert [row["share"] for row in curve.rows()] == [0.0, 0.5, 1.0]
     if order != "outside":
         removed = remove(case.graph, case.x, paths, "weight").argmax(1)

@@ -53,9 +53,7 @@ def problem(
     )
 
 
-def directed(
-    negate: torch.Tensor, goal: torch.Tensor | None, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor]:
+def directed(negate: torch.Tensor, goal: torch.Tensor | None, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """Values of outputs and what is turned round, so that ``negate`` is negated and ``goal`` is the target."""
     sign = torch.where(negate, -1.0, 1.0).to(dtype)
     output = (torch.ones_like(sign) if goal is None else goal) * sign

@@ -23,7 +23,7 @@ PLAN = Plan(
 )
 
 
-def quiet(title: str, done: int, total: int) -> None:
+def quiet(title: str, done: int, total: int, unit: str = "images") -> None:
     """Progress that nobody sees."""
 
 

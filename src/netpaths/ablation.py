@@ -100,14 +100,14 @@ def ablation_curve(
     """Accuracy on ``x`` when a growing share of each image's path is switched off, or is all that is kept.
 
     order: "largest", "smallest" or "random" within the path, or "outside": the same number of elements drawn at
-    random from the whole network, the control. mode: "remove" the share, or "keep" nothing but it. Returns a Curve.
+    random from the whole network, the control. mode: "remove" the share, or "keep" nothing but it. progress: called
+    after every batch with the number of images done and of all. Returns a Curve.
     """
     if mode not in ("remove", "keep"):
         raise BadOption(f"mode must be remove or keep, not {mode!r}")
     shares, switch = tuple(shares), remove if mode == "remove" else keep_only
     hits, sizes = np.zeros(len(shares)), np.zeros(len(shares))
-    steps = list(range(0, len(x), batch_size))
-    for done, start in enumerate(steps):
+    for start in range(0, len(x), batch_size):
         rows = slice(start, start + batch_size)
         own = [path.restrict(kinds=[kind]) for path in paths[rows]]
         for index, share in enumerate(shares):
@@ -116,7 +116,7 @@ def ablation_curve(
             hits[index] += int((predicted == labels[rows]).sum())
             sizes[index] += sum(len(elements) for path in parts for elements in path.sites.values())
         if progress is not None:
-            progress(done + 1, len(steps))
+            progress(start + len(own), len(x))
     return Curve(mode, order, kind, shares, tuple((hits / len(x)).tolist()), tuple((sizes / len(x)).tolist()))
 
 

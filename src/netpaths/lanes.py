@@ -3,7 +3,6 @@
 LLVM turns them into whatever the processor has; nothing but numba itself is needed. Every function reads its arrays
 without checks: the caller pads them to whole lanes.
 """
-# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 
@@ -112,7 +111,9 @@ def exact_sum(typing, field, at, weight, start, count):
         vector, wide = ir.VectorType(element, LANES), ir.VectorType(ir.DoubleType(), LANES)
         count = arguments[4]
         zero, step = ir.Constant(count.type, 0), ir.Constant(count.type, LANES)
-        left, right = (_pointer(context, builder, signature, arguments, which, arguments[which + 1]) for which in (0, 2))
+        left, right = (
+            _pointer(context, builder, signature, arguments, which, arguments[which + 1]) for which in (0, 2)
+        )
         total = cgutils.alloca_once_value(builder, ir.Constant(wide, None))
         with cgutils.for_range_slice(builder, zero, count, step) as (place, _):
             value = builder.fmul(*(_load(context, builder, pointer, place, vector) for pointer in (left, right)))

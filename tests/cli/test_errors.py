@@ -50,7 +50,6 @@ def fails(inside: Path, call: Call, tmp_path: Path) -> Callable[..., Outcome]:
 Fails = Callable[..., Outcome]
 WATCH = f"{MODEL} --profile runs/profile --detector runs/detector"
 ATTACKED = f"{MODEL} --profile runs/profile --attacks runs/attacks"
-
 MISTAKES = {
     "corrupt image": (f"trace broken.png {MODEL} --out OUT", "broken.png is not a readable image"),
     "corrupt image in a check": (f"check photo.png broken.png {WATCH}", "broken.png is not a readable image"),
@@ -124,6 +123,22 @@ MISTAKES = {
     "unknown kind": (f"{PROFILE} --kind neurons --out OUT", "--kind is 'neurons', expected some of neuron"),
     "unknown device": (f"{PROFILE} --device gpu --out OUT", "there is no device 'gpu'"),
     "no images": (f"profile {MODEL} --data digits --limit 0 --out OUT", "invalid value for '--limit'"),
+    **{
+        f"batch size {text} of {command.split()[0]}": (
+            f"{command} --batch-size {text}",
+            f"'--batch-size': expected a whole number of at least 1, or auto, not '{text}' (see netpaths",
+        )
+        for command in (
+            f"{PROFILE} --out OUT",
+            f"check photo.png {WATCH}",
+            f"calibrate {ATTACKED} --out OUT",
+            f"evaluate {ATTACKED} --out OUT",
+            f"study effective-path {MODEL} --data digits --out OUT",
+        )
+        for text in ("0", "-3", "many")
+    },
+    "automatic batch size of training": ("train --model lenet5 --data digits --batch-size auto --out OUT", "integer"),
+    "no batch of attacks": (f"attack {MODEL} --data digits --batch-size 0 --out OUT", "'--batch-size'", "equal to 1"),
     "epochs that are no number": ("train --model lenet5 --data digits --epochs x --out OUT", "valid integer"),
     "learning rate": ("train --model lenet5 --data digits --limit 20 --lr 0 --out OUT", "lr is 0.0"),
     "no source": (f"trace {MODEL}", "give either an image file, or --data with --index"),

@@ -24,9 +24,18 @@ COMMAND = f"profile {MODEL} --data digits --limit {LIMIT} --batch-size 2 --allow
 EAGER = "import netpaths.cli.profile as profile; profile.CHECKPOINT_SECONDS = 0; from netpaths.cli import main; main()"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code", "then"),
+    [(signal.SIGINT, 130, ""), (signal.SIGTERM, 143, "--batch-size 7"), (signal.SIGINT, 130, "--batch-size auto")],
+)
 def test_a_stopped_profile_resumes_to_the_same_result(
-    inside: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+    inside: Path,
+    call: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    code: int,
+    then: str,
 ) -> None:
     run = tmp_path / "run"
     partial = run / "profile.partial.safetensors"
@@ -44,7 +53,7 @@ def test_a_stopped_profile_resumes_to_the_same_result(
     )
     assert {file.name for file in run.iterdir()} == {"config.json", partial.name}
     extracted = _count_extracted(monkeypatch)
-    assert call(f"{COMMAND} --out {run}").code == 0
+    assert call(f"{COMMAND} {then} --out {run}").code == 0
     again = sum(extracted)
     assert call(f"{COMMAND} --out {tmp_path / 'whole'}").code == 0
     _assert_same(run, tmp_path / "whole")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 
 from netpaths import runs
+from netpaths.cli.stages import Stages
 from netpaths.errors import BadFile, BadOption
 
 OPTIONS = {"theta": 0.5, "kinds": ["weight"], "data": Path("digits")}
@@ -112,3 +114,17 @@ def test_progress_on_a_terminal_is_a_bar(capsys: pytest.CaptureFixture[str], mon
     assert "50/100" in shown
     assert "images/s" in shown
     assert "halfway" in shown
+
+
+def test_stages_say_what_they_count(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(runs.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(runs, "PLAIN_SECONDS", 0.5)
+    with Stages(quiet=False) as stages:
+        for done in (20, 30, 50):
+            stages("class paths", done, 50)
+        stages("detectors", 3, 3, "splits")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "class paths: 30 of 50 images, 5 a second, 4 s left"
+    assert lines[-1].startswith("detectors: 3 splits in ")
+    assert any(line.startswith("class paths: 50 images in ") for line in lines)

@@ -54,7 +54,7 @@ def attack(
     channels: options.Channels = None,
     limit: options.Limit = None,
     attacks: Chosen = None,
-    batch_size: options.BatchSize = 100,
+    batch_size: options.FixedBatchSize = 100,
     seed: options.Seed = 0,
     device: options.Device = options.DEVICE,
     threads: options.Threads = None,

@@ -44,7 +44,7 @@ def calibrate(
     fpr: Fpr = 0.01,
     kind: options.Kind = None,
     layers: options.Layers = None,
-    batch_size: options.BatchSize = 32,
+    batch_size: options.BatchSize = None,
     seed: options.Seed = 0,
     device: options.Device = options.DEVICE,
     threads: options.Threads = None,
@@ -57,7 +57,7 @@ def calibrate(
     from netpaths.cli import features, subject
     from netpaths.detection import evaluate, split_by_source
 
-    session = Session.of(context)
+    session = Session.of(context, "batch_size")
     made = make_detector(detector, seed)
     check_rate(fpr)
     network = subject.load_network(model, weights, normalize, seed, device)

@@ -46,7 +46,7 @@ def check(
     weights: options.Weights = None,
     normalize: options.Normalize = None,
     fail_on_flag: Fail = False,
-    batch_size: options.BatchSize = 32,
+    batch_size: options.BatchSize = None,
     seed: options.Seed = 0,
     device: options.Device = options.DEVICE,
     threads: options.Threads = None,
@@ -56,11 +56,13 @@ def check(
 ) -> None:
     """Say of each image whether its path is unlike its predicted class's, and at which layers."""
     from netpaths.cli import subject
+    from netpaths.cli.first_use import ready_kernels
 
-    session, files = Session.of(context), image_files(images)
+    session, files = Session.of(context, "batch_size"), image_files(images)
     network = subject.load_network(model, weights, normalize, seed, device)
     watch = _load(network, model, detector, profile)
-    verdicts = _verdicts(watch, files, batch_size, quiet)
+    ready_kernels(subject.device_of(watch.graph), quiet)
+    verdicts = _verdicts(watch, files, subject.batch_for(watch.graph, batch_size), quiet)
     session.say(table("", [_shown(verdict) for verdict in verdicts]), _summary(verdicts, watch.detector))
     session.finish({"images": verdicts, "threshold": watch.detector.threshold_, "fpr": watch.detector.fpr_})
     if fail_on_flag and any(verdict["flagged"] for verdict in verdicts):

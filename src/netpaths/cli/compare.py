@@ -44,6 +44,7 @@ def compare(
     other: Second = None,
     kind: options.Kind = None,
     out: options.OptionalOut = None,
+    threads: options.Threads = None,
     force: options.Force = False,
     json: options.Json = None,
     quiet: options.Quiet = False,

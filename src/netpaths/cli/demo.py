@@ -34,13 +34,15 @@ def demo(
 ) -> None:
     """Train LeNet-5 on bundled digits, profile it, attack it, and write a monitor with its report; no download."""
     from netpaths.cli.findings import finish
+    from netpaths.cli.first_use import ready_kernels
     from netpaths.cli.stages import Stages
     from netpaths.studies.demo import run_demo
     from netpaths.studies.effective_path import FILES
 
     session = Session.of(context)
     with session.open_run(("model.safetensors", *FILES), {}) as run, Stages(quiet) as stages:
+        ready_kernels("cpu", quiet)
         findings = run_demo(run.folder, seed, attacked, stages)
-        stages("writing the report", 0, 1)
+        stages("writing the report", 0, 1, "page")
         finish(session, findings, run.folder)
-        stages("writing the report", 1, 1)
+        stages("writing the report", 1, 1, "page")

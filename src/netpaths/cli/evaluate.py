@@ -80,7 +80,7 @@ def evaluate(
     kind: options.Kind = None,
     layers: options.Layers = None,
     out: options.OptionalOut = None,
-    batch_size: options.BatchSize = 32,
+    batch_size: options.BatchSize = None,
     seed: options.Seed = 0,
     device: options.Device = options.DEVICE,
     threads: options.Threads = None,
@@ -92,7 +92,7 @@ def evaluate(
     """Measure detectors on held-out images, attack by attack, with controls and attacks left out of fitting."""
     from netpaths.cli import subject
 
-    session = Session.of(context)
+    session = Session.of(context, "batch_size")
     detectors, rates = list(dict.fromkeys(detector or _all())), tuple(fpr or (0.01, 0.05))
     for name in detectors:
         make_detector(name, seed)
@@ -125,7 +125,7 @@ def _source(
     attacks: Path | None,
     kind: str | None,
     layers: str | None,
-    batch_size: int,
+    batch_size: int | None,
     quiet: bool,
 ) -> tuple[dict[str, Any], Callable[[], Features]]:
     """Digests of what features come from, and how to get them: from a file, or a model, profile and attacked images."""

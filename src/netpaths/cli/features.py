@@ -10,7 +10,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from netpaths.cli import attacked
-from netpaths.cli.subject import device_of, load_profile, make_graph
+from netpaths.cli.first_use import ready_kernels
+from netpaths.cli.subject import batch_for, device_of, load_profile, make_graph
 from netpaths.detection import Features
 from netpaths.detection.extraction import extract_features
 from netpaths.errors import BadFile, BadOption
@@ -62,16 +63,21 @@ def load_attacked(folder: Path) -> list[attacked.Attacked]:
 
 
 def features_of(
-    material: Material, kind: str | None, layers: tuple[str, ...] | None, batch_size: int, quiet: bool
+    material: Material, kind: str | None, layers: tuple[str, ...] | None, batch_size: int | None, quiet: bool
 ) -> Features:
-    """The features of all images of ``material``, in order; layers: those to compare, None for all."""
+    """The features of all images of ``material``, in order.
+
+    layers: those to compare, None for all. batch_size: images computed at once, None for as many as fit in memory.
+    """
     parts, graph = material.parts, material.graph
+    ready_kernels(device_of(graph), quiet)
+    batch = batch_for(graph, batch_size)
     place, total, done = device_of(graph), sum(len(each.labels) for each in parts), 0
     found: list[Features] = []
     with progress("features", quiet) as report:
         for part in parts:
-            for start in range(0, len(part.labels), batch_size):
-                rows = slice(start, start + batch_size)
+            for start in range(0, len(part.labels), batch):
+                rows = slice(start, start + batch)
                 images = part.images[rows].to(place)
                 found.append(_batch(material, part, rows, images, kind, layers))
                 done += len(images)

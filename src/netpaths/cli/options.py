@@ -58,7 +58,30 @@ OptionalOut = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace another run in --out.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, … or auto.", metavar="DEVICE")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, metavar="N")]
-BatchSize = Annotated[int, typer.Option(help="Images computed at once.", min=1, metavar="N")]
+AUTO = "auto"
+
+
+def batch_size(text: str) -> int | None:
+    """A number of images, None for auto; raises BadParameter."""
+    if text == AUTO:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"expected a whole number of at least 1, or {AUTO}, not {text!r}")
+    return int(text)
+
+
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Images computed at once, or auto: as many as fit in memory; paths do not depend on it.  [default: auto]",
+        parser=batch_size,
+        metavar="N|auto",
+    ),
+]
+FixedBatchSize = Annotated[
+    int,
+    typer.Option("--batch-size", help="Images computed at once; the result depends on it.", min=1, metavar="N"),
+]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: as torch chooses]", min=1, metavar="N")]
 Json = Annotated[
     str | None, typer.Option("--json", help="Also write the result as JSON; - prints it instead.", metavar="FILE")

@@ -53,7 +53,7 @@ def profile(
     kind: options.Kinds = options.KINDS,
     counts: Counts = False,
     allow_empty: AllowEmpty = False,
-    batch_size: options.BatchSize = 32,
+    batch_size: options.BatchSize = None,
     seed: options.Seed = 0,
     device: options.Device = options.DEVICE,
     threads: options.Threads = None,
@@ -64,21 +64,25 @@ def profile(
 ) -> None:
     """Unite the paths of each class's correctly classified training images; a stopped run resumes."""
     from netpaths.cli import subject
+    from netpaths.cli.first_use import ready_kernels
 
-    session = Session.of(context)
+    session = Session.of(context, "batch_size")
     method = subject.effective_path(theta, last, kind)
     network = subject.load_network(model, weights, normalize, seed, device)
     images = subject.load_images(data, "train", network, model, size, channels, limit, seed)
     graph = subject.make_graph(network, model, images.shape)
     subject.check_labels(images, graph)
     with session.open_run(FILES, {"model": graph.fingerprint, "data": images.digest}) as run:
-        made, seconds = _build(method, graph, images, batch_size, counts, run, quiet)
+        ready_kernels(subject.device_of(graph), quiet)
+        at_once = subject.batch_for(graph, batch_size)
+        made, seconds = _build(method, graph, images, at_once, counts, run, quiet)
         made.save(run.path(PROFILE))
         run.path(PARTIAL).unlink(missing_ok=True)
         rows = _write_tables(made, run) if made.paths else []
         _check_covered(made, images, allow_empty, run)
     session.say(table("", [_summary(made, images, seconds)]), table("Density", rows), f"wrote {run.path(PROFILE)}")
-    session.finish({"out": out, **_summary(made, images, seconds), "classes": made.images, "density": rows})
+    done = {**_summary(made, images, seconds), "batch size": at_once}
+    session.finish({"out": out, **done, "classes": made.images, "density": rows})
 
 
 def _check_covered(made: Profile, images: Images, allow_empty: bool, run: Run) -> None:

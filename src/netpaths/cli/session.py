@@ -31,14 +31,17 @@ class Session:
     arguments: tuple[str, ...]
 
     @staticmethod
-    def of(context: typer.Context) -> Session:
-        """The session of a command's call; sets the number of threads where the user gave one."""
+    def of(context: typer.Context, *how: str) -> Session:
+        """The session of a command's call; sets the number of threads where the user gave one.
+
+        how: options besides `HOW` that do not decide the result of this command.
+        """
         given = context.params
         if given.get("threads"):
             set_threads(given["threads"])
         return Session(
             str(context.info_name),
-            {name: value for name, value in given.items() if name not in HOW},
+            {name: value for name, value in given.items() if name not in (*HOW, *how)},
             given.get("out"),
             given.get("json"),
             bool(given.get("force")),

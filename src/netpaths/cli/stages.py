@@ -25,16 +25,17 @@ class Stages:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def __call__(self, title: str, done: int, total: int, message: str = "") -> None:
-        """Say that ``done`` of ``total`` steps of the stage ``title`` are finished."""
+    def __call__(self, title: str, done: int, total: int, unit: str = "images") -> None:
+        """Say that ``done`` of ``total`` images, or other units, of the stage ``title`` are finished."""
         if title != self._title or self._report is None:
             self._stack.close()
             self._stack = ExitStack()
             self._title, self._started = title, time.monotonic()
-            self._report = self._stack.enter_context(progress(title, self.quiet, ""))
-        self._report(done, total, message)
+            self._report = self._stack.enter_context(progress(title, self.quiet, unit, start=done))
+        self._report(done, total, "")
         if done >= total:
             self._stack.close()
             self._report, self._title = None, ""
             if not self.quiet:
-                print(f"{title}: {total} in {time.monotonic() - self._started:.1f} s", file=sys.stderr, flush=True)
+                seconds = time.monotonic() - self._started
+                print(f"{title}: {total} {unit} in {seconds:.1f} s", file=sys.stderr, flush=True)

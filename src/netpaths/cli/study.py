@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,6 +48,16 @@ StudyKinds = Annotated[
     str, typer.Option("--kind", help="Kinds compared, with commas; the first for every detector.", metavar="KINDS")
 ]
 
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Images computed at once, or auto: paths of as many as fit in memory, and attacks, whose random draws "
+        "depend on it, of 64.  [default: auto]",
+        parser=options.batch_size,
+        metavar="N|auto",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -75,7 +86,7 @@ def study(
     seeds: Seeds = 3,
     ablated: Ablated = 100,
     profile_sizes: Sizes = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: BatchSize = None,
     seed: options.Seed = 0,
     device: options.Device = options.DEVICE,
     threads: options.Threads = None,
@@ -86,7 +97,9 @@ def study(
 ) -> None:
     """Run a paper's experiments on a trained network and write its tables, figures and report."""
     from netpaths.cli.findings import finish
+    from netpaths.cli.first_use import ready_kernels
     from netpaths.cli.stages import Stages
+    from netpaths.cli.subject import batch_for, device_of
     from netpaths.errors import BadOption
     from netpaths.studies.effective_path import FILES
     from netpaths.studies.effective_path import run as run_study
@@ -100,6 +113,8 @@ def study(
     inputs = {"model": subject.graph.fingerprint, "data": [subject.train.digest, subject.test.digest]}
     names = {"model": model, "data": data}
     with session.open_run(FILES, inputs) as run, Stages(quiet) as stages:
+        ready_kernels(device_of(subject.graph), quiet)
+        plan = replace(plan, extracted=batch_for(subject.graph, batch_size))
         title = f"{model} on {data.partition(':')[0]}"
         findings = run_study(subject, plan, run.folder, title, run.config["command_line"], names, stages)
         finish(session, findings, run.folder)
@@ -128,7 +143,7 @@ def _plan(given: Any) -> Plan:
         alpha=given["fpr"],
         ablated=given["ablated"],
         profile_sizes=_sizes(given["profile_sizes"]),
-        batch_size=given["batch_size"],
+        batch_size=given["batch_size"] or Plan.batch_size,
         options=wanted,
     )
 

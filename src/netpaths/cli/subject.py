@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from netpaths.batching import fitting_batch
 from netpaths.data import Images, load_data
 from netpaths.errors import BadFile, BadInput, BadOption
 from netpaths.graph import Graph
@@ -129,6 +130,11 @@ def on_device(images: Images, batch_size: int, graph: Graph) -> Iterator[tuple[t
     """Batches (images, labels) with the images where the graph computes."""
     place = device_of(graph)
     return ((batch.to(place), labels) for batch, labels in images.batches(batch_size))
+
+
+def batch_for(graph: Graph, batch_size: int | None) -> int:
+    """The batch size that the user gave, or as many images as fit in memory."""
+    return fitting_batch(graph) if batch_size is None else batch_size
 
 
 def device_of(graph: Graph) -> torch.device:

@@ -88,6 +88,7 @@ def trace(
     from dataclasses import replace
 
     from netpaths.cli import subject
+    from netpaths.cli.first_use import ready_kernels
     from netpaths.report.trace_page import layer_rows
 
     session = Session.of(context)
@@ -101,6 +102,7 @@ def trace(
     graph = subject.make_graph(network, model, tuple(pixels.shape[1:]))
     compared = None if profile is None else subject.load_profile(profile, graph)
     method = _method(None if compared is None else compared[2], theta, last, rank)
+    ready_kernels(subject.device_of(graph), quiet)
     path = method.extract(graph, pixels.to(subject.device_of(graph)))[0]
     second = graph.runner_up(pixels[0].to(subject.device_of(graph)))
     example = replace(_example(pixels[0], path, label, None if compared is None else compared[1]), runner_up=second)

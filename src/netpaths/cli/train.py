@@ -46,7 +46,7 @@ def train(
     channels: options.Channels = None,
     limit: options.Limit = None,
     epochs: Epochs = 12,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.FixedBatchSize = 64,
     lr: Rate = 4e-3,
     shift: Shift = 0,
     seed: options.Seed = 0,

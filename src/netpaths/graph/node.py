@@ -57,7 +57,8 @@ class Node:
     @cached_property
     def weight_norms(self) -> torch.Tensor:
         """The Euclidean length of every output channel's weights: (out,) float64."""
-        return torch.linalg.vector_norm(self.weight.detach().flatten(1), dim=1, dtype=torch.float64)
+        norms: torch.Tensor = torch.linalg.vector_norm(self.weight.detach().flatten(1), dim=1, dtype=torch.float64)
+        return norms
 
     @cached_property
     def field(self) -> Field | None:

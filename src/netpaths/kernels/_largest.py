@@ -1,5 +1,4 @@
 """Numba source: the largest input of every active output's receptive field."""
-# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 

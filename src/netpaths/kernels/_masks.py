@@ -1,5 +1,4 @@
 """Numba source: the directions of active neurons, in one pass over their masks."""
-# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Numba source: the operands that every active sum of two chooses."""
-# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 

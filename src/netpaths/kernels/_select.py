@@ -9,7 +9,6 @@ is followed by a lower one, down to 0; and the rounding error of the quick sum i
 depend on it. Workers take blocks from a shared counter and write to places of their own: the answer does not depend
 on their number.
 """
-# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Numba source: the distinct weights that chosen synapses use."""
-# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 

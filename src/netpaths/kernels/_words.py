@@ -1,5 +1,4 @@
 """Numba source: the active outputs of a layer as bits of words."""
-# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 

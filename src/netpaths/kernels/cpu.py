@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from netpaths.compiling import tolerant_cache
 from netpaths.kernels.problem import Chosen, Problem, Sums, area
-
 
 NO_MARKS = np.empty(0, np.uint8)
 
@@ -115,6 +115,7 @@ def flat(tensor: torch.Tensor) -> Any:
     """A tensor's values as a flat array, which shares its memory where that is contiguous."""
     return tensor.detach().contiguous().numpy().reshape(-1)
 
+
 def marks(mask: torch.Tensor | None) -> Any:
     """A boolean tensor as flat bytes, which share its memory; none as no bytes."""
     return NO_MARKS if mask is None else mask.contiguous().numpy().reshape(-1).view(np.uint8)
@@ -141,7 +142,7 @@ def parallel(name: str) -> Callable[..., Any]:
     threads = torch.get_num_threads()
     if numba.get_num_threads() != threads:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    function = _compiled(name)
+    function = compiled(name)
 
     def call(*arguments: Any) -> Any:
         answer = function(*arguments, threads)
@@ -153,9 +154,10 @@ def parallel(name: str) -> Callable[..., Any]:
 
 
 @cache
-def _compiled(name: str) -> Any:
-    """Compile on first use; numba caches the machine code on disk."""
-    from netpaths.kernels import _largest, _masks, _operands, _select, _weights
+def compiled(name: str) -> Any:
+    """Compile on first use; numba caches the machine code on disk where it can."""
+    with tolerant_cache():
+        from netpaths.kernels import _largest, _masks, _operands, _select, _weights
 
     modules = {"select": _select, "largest": _largest, "operands": _operands, "weights": _weights}
     return getattr(modules.get(name, _masks), name)

@@ -53,7 +53,8 @@ class Problem:
             return self.norms
         if self.weight is None:
             return torch.full((self.active.shape[1],), self.field_size**0.5, dtype=torch.float64)
-        return torch.linalg.vector_norm(self.weight.detach().flatten(1), dim=1, dtype=torch.float64)
+        norms: torch.Tensor = torch.linalg.vector_norm(self.weight.detach().flatten(1), dim=1, dtype=torch.float64)
+        return norms
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ import torch
 from netpaths import kernels
 from netpaths.errors import BadOption
 from netpaths.graph import Field, Graph, Node, Trace, ranked_classes
-from netpaths.path import Elements, Path, Site
 from netpaths.kernels import Chosen
+from netpaths.path import Elements, Path, Site
 from netpaths.rules import RULES, Active, Layer, Selector
 
 Packed = dict[int, tuple[torch.Tensor, list[Elements]]]
@@ -159,9 +159,7 @@ class EffectivePath:
             for image in range(len(seeds))
         ]
 
-    def _neuron_sites(
-        self, node: Node, active: Active, packed: Packed
-    ) -> Iterator[tuple[Site, list[Elements]]]:
+    def _neuron_sites(self, node: Node, active: Active, packed: Packed) -> Iterator[tuple[Site, list[Elements]]]:
         """The node's neurons; a mask that passed through several nodes is packed once."""
         if "neuron" not in self.kinds:
             return

@@ -1,5 +1,4 @@
 """Numba source of packed sets; imported on first use because importing numba takes a while."""
-# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 

@@ -25,13 +25,14 @@ def run_demo(folder: FilePath, seed: int, attacked: int, progress: Progress) -> 
     clock = Clock()
     torch.manual_seed(seed)
     model = load_model("lenet5")
+    progress("training LeNet-5", 0, EPOCHS, "epochs")
     train_images, test_images = load_data("digits", "train"), load_data("digits", "test")
     train(
         model,
         train_images,
         epochs=EPOCHS,
         seed=seed,
-        progress=lambda done, total, message: progress("training LeNet-5", done, total),
+        progress=lambda done, total, message: progress("training LeNet-5", done, total, "epochs"),
     )
     save_weights(model, folder / "model.safetensors", {"model": "lenet5", "data": "digits", "seed": seed})
     clock.lap("training")

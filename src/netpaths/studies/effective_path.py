@@ -71,12 +71,13 @@ def run(
 ) -> Findings:
     """Run every stage and write what can be used again to ``folder``: profile, detector, features, tables.
 
-    names: "model" and "data" as the user wrote them. progress: called with a stage's title, done and total.
+    names: "model" and "data" as the user wrote them. progress: called with a stage's title, done, total and, where
+    they are no images, the unit.
     Returns the findings for a report. Raises what its stages raise.
     """
     plan.check()
     clock = clock or Clock()
-    profile = class_profile(subject, plan.method, folder / "profile.safetensors", plan.batch_size, progress)
+    profile = class_profile(subject, plan.method, folder / "profile.safetensors", plan.path_batch, progress)
     profile.require(range(len(subject.train.classes)) if len(subject.train.classes) == subject.graph.classes else [])
     clock.lap("class paths")
     clean, calibration = experiment.test_images(subject, plan)
@@ -154,12 +155,13 @@ def class_profile(
                 return known
         except (BadFile, BadOption, ModelMismatch):
             pass
-    total = len(subject.train)
+    total, title = len(subject.train), "class paths of training images"
+    progress(title, 0, total)
     profile = Profile.build(
         method,
         subject.graph,
         subject.train.batches(batch_size),
-        progress=lambda so_far: progress("class paths of training images", so_far.seen, total),
+        progress=lambda so_far: progress(title, so_far.seen, total),
         source=source,
     )
     profile.save(file)
@@ -168,11 +170,12 @@ def class_profile(
 
 def _judge_seeds(subject: Subject, plan: Plan, rows: Rows, progress: Progress) -> dict[int, Judged]:
     baselines = experiment.baseline_scores(subject, plan, rows)
-    judged = {}
+    judged, title = {}, "detectors and evaluation"
+    progress(title, 0, len(plan.seeds), "splits")
     for done, seed in enumerate(plan.seeds):
         bootstrap = plan.bootstrap if done == 0 else 2
         judged[seed] = experiment.judge(plan, rows, baselines, seed, bootstrap)
-        progress("detectors and evaluation", done + 1, len(plan.seeds))
+        progress(title, done + 1, len(plan.seeds), "splits")
     return judged
 
 

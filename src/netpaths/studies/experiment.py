@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -40,7 +40,6 @@ from netpaths.methods import EffectivePath
 from netpaths.profile import Profile
 
 Floats = NDArray[np.float64]
-Progress = Callable[[str, int, int], None]
 MAIN = "joint"
 ABLATIONS: tuple[tuple[Literal["remove", "keep"], Literal["largest", "smallest", "random", "outside"]], ...] = (
     ("remove", "largest"),
@@ -51,6 +50,12 @@ ABLATIONS: tuple[tuple[Literal["remove", "keep"], Literal["largest", "smallest",
     ("keep", "outside"),
 )
 """Modes and orders of the ablation; "outside" is the control."""
+
+
+class Progress(Protocol):
+    """Takes a stage's title, how much of it is done, the total, and the unit of both."""
+
+    def __call__(self, title: str, done: int, total: int, unit: str = "images") -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +76,9 @@ class Plan:
     calibration: further clean test images for the threshold alone. fit: share of the attacked images that detectors
     learn from. kinds: kinds of sites compared, the first one for the main detectors. layers: nodes compared or None.
     seeds: one evaluation each, the first one reported in full. alpha: false-alarm rate. ablated: images ablated.
-    profile_sizes: training images a class of further, smaller profiles to compare with.
+    profile_sizes: training images a class of further, smaller profiles to compare with. batch_size: images computed at
+    once; random draws of attacks and controls depend on it. extracted: images whose paths are extracted at once, None
+    for batch_size; nothing depends on it.
     """
 
     method: EffectivePath = field(default_factory=EffectivePath)
@@ -88,7 +95,13 @@ class Plan:
     profile_sizes: tuple[int, ...] = ()
     bootstrap: int = 1000
     batch_size: int = 64
+    extracted: int | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def path_batch(self) -> int:
+        """Images whose paths are extracted at once."""
+        return self.batch_size if self.extracted is None else self.extracted
 
     def check(self) -> None:
         """Raise BadOption for unknown attacks and empty plans."""
@@ -125,6 +138,7 @@ def attack_images(subject: Subject, plan: Plan, clean: Images, progress: Progres
     images, labels = clean[np.arange(len(clean))]
     results = {}
     for name in (*plan.attacks, *plan.controls):
+        progress(f"attack {name}", 0, len(images))
         results[name] = attack(
             name,
             subject.model,
@@ -204,8 +218,9 @@ def collect_rows(
         if len(counted):
             sources = [clean.identifiers[index] for index in counted.source]
             batches.append((counted.images, About(counted.label, sources, name, result.control)))
-    total, done = sum(len(images) for images, _ in batches), 0
+    total, done, title = sum(len(images) for images, _ in batches), 0, "paths of clean and attacked images"
     parts: list[dict[str | None, Features]] = []
+    progress(title, 0, total)
     for images, about in batches:
         start = done
         parts.append(
@@ -217,8 +232,8 @@ def collect_rows(
                 plan.kinds,
                 about,
                 plan.layers,
-                plan.batch_size,
-                lambda n, start=start: progress("paths of clean and attacked images", start + n, total),  # type: ignore[misc]
+                plan.path_batch,
+                lambda n, start=start: progress(title, start + n, total),  # type: ignore[misc]
             )
         )
         done += len(images)
@@ -380,10 +395,11 @@ def ablate(subject: Subject, plan: Plan, clean: Images, progress: Progress) -> l
     chosen = clean.take(np.arange(min(plan.ablated, len(clean))))
     images, labels = chosen[np.arange(len(chosen))]
     method = replace(plan.method, contributions=True, kinds=("weight",))
-    paths = [path for batch in images.split(plan.batch_size) for path in method.extract(subject.graph, batch)]  # type: ignore[no-untyped-call]
+    paths = [path for batch in images.split(plan.path_batch) for path in method.extract(subject.graph, batch)]  # type: ignore[no-untyped-call]
     curves = []
     for mode, order in ABLATIONS:
         title = f"ablation, {mode} {order}"
+        progress(title, 0, len(images))
         curves.append(
             ablation_curve(
                 subject.graph,

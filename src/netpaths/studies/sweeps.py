@@ -58,7 +58,14 @@ def profile_sweep(
     found = []
     for size in plan.profile_sizes:
         chosen = subject.train.take(np.sort(order[: size * classes]))
-        profile = Profile.build(plan.method, subject.graph, chosen.batches(plan.batch_size))
+        title, total = f"class paths of {size} images a class", len(chosen)
+        progress(title, 0, total)
+        profile = Profile.build(
+            plan.method,
+            subject.graph,
+            chosen.batches(plan.path_batch),
+            progress=lambda so_far, title=title, total=total: progress(title, so_far.seen, total),  # type: ignore[misc]
+        )
         rows = collect_rows(subject, plan, profile, clean, calibration, results, progress)
         parts = [_parts(plan, rows, seed) for seed in plan.seeds]
         first = [index for index, (_, rank) in enumerate(rows.main.names) if rank == 1]
