@@ -22,7 +22,8 @@ def select(problem: Problem) -> Chosen:
     """The smallest sufficient set of every active output."""
     reached = torch.zeros(problem.inputs.shape, dtype=torch.bool)
     weight, stride = _rows_of_lanes(problem)
-    bias = torch.zeros(problem.active.shape[1]) if problem.bias is None else problem.bias
+    nothing = torch.zeros(problem.active.shape[1], dtype=problem.inputs.dtype)
+    bias = nothing if problem.bias is None else problem.bias
     layer = (weight, flat(problem.output), marks(problem.reversed), flat(problem.weight_norms()), flat(bias))
     answer = parallel("select")(
         flat(problem.inputs),
