@@ -44,12 +44,10 @@ def _ready_sets() -> None:
     """The packed sets of paths, which every device needs."""
     import numpy as np
 
-    from netpaths.compiling import tolerant_cache
     from netpaths.path import bits
 
     indices = np.zeros(1, np.int64)
-    with tolerant_cache():
-        words = bits.pack(indices, 1)
+    words = bits.pack(indices, 1)
     bits.unpack(bits.unite(words, words)[0])
     bits.inside(words, indices)
     bits.shared(indices, indices)

@@ -73,6 +73,8 @@ def weights(chosen: Chosen, places: int) -> tuple[torch.Tensor, torch.Tensor]:
     Returns where each image's weights start and end, (batch + 1,) int64, and their flat positions in the layer's
     weight, ascending within an image.
     """
+    if places == 1:  # every weight belongs to one synapse
+        return chosen.bounds, chosen.synapses
     found: tuple[torch.Tensor, torch.Tensor] = _for(chosen.synapses).weights(chosen, places)
     return found
 

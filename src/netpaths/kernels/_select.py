@@ -365,7 +365,7 @@ def select(inputs, shape, layer, stride, rows, cols, active, options, groups, re
     length = min(WORD if places >= 1024 else 16, max(4, FIELDS // size))
     words, starts, n = words_of(active, batch, out_channels, places, length)
     blocks = words.shape[1]
-    step = min(outs, 512 if places >= 16 else 64)
+    step = min(outs, 512 if places >= 16 else 256)
     steps = (outs + step - 1) // step
     items = batch * groups * steps * blocks
     reserve = max(CHUNK, 4 * TOGETHER * size)

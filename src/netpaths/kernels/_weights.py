@@ -7,6 +7,9 @@ from numba import njit, prange
 
 from netpaths.lanes import WORD, first_bit, take
 
+LINES = 8
+"""Output channels a worker takes at once."""
+
 
 @njit(cache=True, nogil=True)
 def _bounds(active, places, lines):
@@ -32,26 +35,27 @@ def weights(active, offsets, synapses, shape, places, workers):
     for _worker in prange(workers):
         words = np.zeros((size + WORD - 1) // WORD, np.uint64)
         while True:
-            line = take(counter, 0, 1)
-            if line >= lines:
+            first = take(counter, 0, LINES)
+            if first >= lines:
                 break
-            if bounds[line] == bounds[line + 1]:
-                continue
-            base = line % channels * size
-            for row in range(bounds[line], bounds[line + 1]):
-                shift = active[row] % outputs * size
-                for k in range(offsets[row], offsets[row + 1]):
-                    position = synapses[k] - shift
-                    words[position // WORD] |= np.uint64(1) << np.uint64(position % WORD)
-            at = offsets[bounds[line]]
-            for place in range(words.size):
-                word = words[place]
-                words[place] = 0
-                while word != np.uint64(0):
-                    room[at] = base + place * WORD + first_bit(word)
-                    at += 1
-                    word &= word - np.uint64(1)
-            starts[line + 1] = at - offsets[bounds[line]]
+            for line in range(first, min(first + LINES, lines)):
+                if bounds[line] == bounds[line + 1]:
+                    continue
+                base = line % channels * size
+                for row in range(bounds[line], bounds[line + 1]):
+                    shift = active[row] % outputs * size
+                    for k in range(offsets[row], offsets[row + 1]):
+                        position = synapses[k] - shift
+                        words[position // WORD] |= np.uint64(1) << np.uint64(position % WORD)
+                at = offsets[bounds[line]]
+                for place in range(words.size):
+                    word = words[place]
+                    words[place] = 0
+                    while word != np.uint64(0):
+                        room[at] = base + place * WORD + first_bit(word)
+                        at += 1
+                        word &= word - np.uint64(1)
+                starts[line + 1] = at - offsets[bounds[line]]
     for line in range(lines):
         starts[line + 1] += starts[line]
     keys = np.empty(starts[lines], np.int64)

@@ -20,12 +20,20 @@ NO_MARKS = np.empty(0, np.uint8)
 
 def select(problem: Problem) -> Chosen:
     """The smallest sufficient set of every active output."""
+    from netpaths.lanes import WORD
+
     reached = torch.zeros(problem.inputs.shape, dtype=torch.bool)
+    small = problem.weight is None and problem.field_size <= WORD
+    answer = (_windows if small else _select)(problem, marks(reached))
+    return _chosen(answer, (len(problem.inputs), area(problem.active.shape), problem.field_size), (reached,))
+
+
+def _select(problem: Problem, reached: Any) -> tuple[Any, ...]:
     weight, stride = _rows_of_lanes(problem)
     nothing = torch.zeros(problem.active.shape[1], dtype=problem.inputs.dtype)
     bias = nothing if problem.bias is None else problem.bias
     layer = (weight, flat(problem.output), marks(problem.reversed), flat(problem.weight_norms()), flat(bias))
-    answer = parallel("select")(
+    answer: tuple[Any, ...] = parallel("select")(
         flat(problem.inputs),
         (*problem.inputs.shape, problem.active.shape[1]),
         layer,
@@ -35,9 +43,25 @@ def select(problem: Problem) -> Chosen:
         marks(problem.active),
         (float(problem.theta), problem.covers_value, problem.amounts),
         problem.groups,
-        marks(reached),
+        reached,
     )
-    return _chosen(answer, (len(problem.inputs), area(problem.active.shape), problem.field_size), (reached,))
+    return answer
+
+
+def _windows(problem: Problem, reached: Any) -> tuple[Any, ...]:
+    answer: tuple[Any, ...] = parallel("windows")(
+        flat(problem.inputs),
+        (*problem.inputs.shape, problem.active.shape[1]),
+        problem.rows.numpy(),
+        problem.cols.numpy(),
+        marks(problem.active),
+        flat(problem.output),
+        marks(problem.reversed),
+        (float(problem.theta), problem.covers_value, problem.amounts),
+        problem.groups,
+        reached,
+    )
+    return answer
 
 
 def largest(problem: Problem, every: bool) -> Chosen:
@@ -158,7 +182,15 @@ def parallel(name: str) -> Callable[..., Any]:
 def compiled(name: str) -> Any:
     """Compile on first use; numba caches the machine code on disk where it can."""
     with tolerant_cache():
-        from netpaths.kernels import _largest, _masks, _operands, _select, _weights
+        from netpaths.kernels import _largest, _masks, _operands, _select, _weights, _windows
 
-    modules = {"select": _select, "largest": _largest, "operands": _operands, "weights": _weights}
-    return getattr(modules.get(name, _masks), name)
+    modules = {
+        "select": _select,
+        "windows": _windows,
+        "largest": _largest,
+        "operands": _operands,
+        "weights": _weights,
+        "turned": _masks,
+        "merged": _masks,
+    }
+    return getattr(modules[name], name)

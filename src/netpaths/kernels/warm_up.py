@@ -42,7 +42,7 @@ def is_cached() -> bool:
 
 
 def _kernels() -> Iterator[Any]:
-    return (cpu.compiled(name) for name in ("select", "largest", "operands", "weights", "turned", "merged"))
+    return (cpu.compiled(name) for name in ("select", "windows", "largest", "operands", "weights", "turned", "merged"))
 
 
 def _convolution(dtype: torch.dtype) -> Problem:

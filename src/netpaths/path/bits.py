@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from netpaths.compiling import tolerant_cache
+
 Words = NDArray[np.uint64]
 Indices = NDArray[np.int64]
 
@@ -76,6 +78,7 @@ def shared(first: Indices, second: Indices) -> int:
 @cache
 def _compiled() -> dict[str, Any]:
     """Compile on first use; importing numba takes a while."""
-    from netpaths.path import _compiled_bits
+    with tolerant_cache():
+        from netpaths.path import _compiled_bits
 
     return {name: getattr(_compiled_bits, name) for name in ("insert", "inside", "shared", "unite", "unpack")}
