@@ -277,7 +277,10 @@ def test_field_of_padding_alone_chooses_nothing() -> None:
 
 def test_no_active_output() -> None:
     question = problem([[1.0, 2.0]])
-    assert select(replace(question, active=torch.zeros_like(question.active))) == []
+    nothing = replace(question, active=torch.zeros_like(question.active))
+    assert select(nothing) == []
+    for kernel in KERNELS.values():
+        assert kernel(replace(nothing, amounts=False)).values is None
 
 
 @pytest.mark.parametrize("rows", [1, 7, 20])

@@ -25,7 +25,9 @@ def select(problem: Problem) -> Chosen:
     reached = torch.zeros(problem.inputs.shape, dtype=torch.bool)
     small = problem.weight is None and problem.field_size <= WORD
     answer = (_windows if small else _select)(problem, marks(reached))
-    return _chosen(answer, (len(problem.inputs), area(problem.active.shape), problem.field_size), (reached,))
+    return _chosen(
+        answer, (len(problem.inputs), area(problem.active.shape), problem.field_size), (reached,), problem.amounts
+    )
 
 
 def _select(problem: Problem, reached: Any) -> tuple[Any, ...]:
@@ -78,7 +80,9 @@ def largest(problem: Problem, every: bool) -> Chosen:
         problem.amounts,
         marks(reached),
     )
-    return _chosen(answer, (len(problem.inputs), area(problem.active.shape), problem.field_size), (reached,))
+    return _chosen(
+        answer, (len(problem.inputs), area(problem.active.shape), problem.field_size), (reached,), problem.amounts
+    )
 
 
 def operands(sums: Sums) -> Chosen:
@@ -97,7 +101,7 @@ def operands(sums: Sums) -> Chosen:
         sums.amounts,
         *map(marks, reached),
     )
-    return _chosen(answer, (batch, outputs, 2), reached)
+    return _chosen(answer, (batch, outputs, 2), reached, sums.amounts)
 
 
 def weights(chosen: Chosen, places: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,9 +135,11 @@ def merged(
     return either, found
 
 
-def _chosen(answer: tuple[Any, ...], shape: tuple[int, int, int], reached: tuple[torch.Tensor, ...]) -> Chosen:
+def _chosen(
+    answer: tuple[Any, ...], shape: tuple[int, int, int], reached: tuple[torch.Tensor, ...], amounts: bool
+) -> Chosen:
     active, offsets, synapses, values = map(torch.from_numpy, answer)
-    return Chosen(shape, active, offsets, synapses, reached, values if values.numel() == synapses.numel() else None)
+    return Chosen(shape, active, offsets, synapses, reached, values if amounts else None)
 
 
 def flat(tensor: torch.Tensor) -> Any:
