@@ -17,6 +17,9 @@ LANES = 16
 WORD = 64
 """Comparisons made at once, one bit each."""
 
+HOT = {"cache": True, "nogil": True, "forceinline": True, "_nrt": False}
+"""For inner functions: no counting of references, whose atomic steps cost more than the work."""
+
 INDEX = ir.IntType(32)
 
 
@@ -166,31 +169,17 @@ def preceded(typing, values, base, start, count, least, most):
     return signature, generate
 
 
-def _comparison(name, sign, what):
-    def compare(typing, values, start, pivot):
-        signature = types.uint64(values, types.int64, values.dtype)
+@intrinsic
+def marked(typing, marks, start):
+    """Bit k of the word says whether the byte marks[start + k] is other than 0, k < WORD."""
 
-        def generate(context, builder, signature, arguments):
-            element = context.get_data_type(signature.args[0].dtype)
-            vector = ir.VectorType(element, WORD)
-            pointer = _pointer(context, builder, signature, arguments, 0, arguments[1])
-            align = element.get_abi_size(context.target_data)
-            loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=align)
-            pivots = _spread(builder, arguments[2], vector)
-            if isinstance(element, ir.IntType):
-                return builder.bitcast(builder.icmp_unsigned(sign, loaded, pivots), ir.IntType(WORD))
-            return builder.bitcast(builder.fcmp_ordered(sign, loaded, pivots), ir.IntType(WORD))
+    def generate(context, builder, signature, arguments):
+        vector = ir.VectorType(ir.IntType(8), WORD)
+        pointer = _pointer(context, builder, signature, arguments, 0, arguments[1])
+        loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_unsigned("!=", loaded, ir.Constant(vector, None)), ir.IntType(WORD))
 
-        return signature, generate
-
-    compare.__name__ = compare.__qualname__ = name
-    compare.__doc__ = f"Bit k of the word says whether values[start + k] {what} the pivot, k < WORD."
-    return intrinsic(compare)
-
-
-above = _comparison("above", ">", "is larger than")
-differ = _comparison("differ", "!=", "differs from")
-equal = _comparison("equal", "==", "equals")
+    return types.uint64(marks, types.int64), generate
 
 
 @intrinsic

@@ -16,10 +16,7 @@ import numpy as np
 from numba import njit, prange
 
 from netpaths.kernels._words import words_of
-from netpaths.lanes import LANES, WORD, bits_set, exact_sum, first_bit, preceded, sweep, take
-
-HOT = {"cache": True, "nogil": True, "forceinline": True, "_nrt": False}
-"""For inner functions: no counting of references, whose atomic steps cost more than the work."""
+from netpaths.lanes import HOT, LANES, WORD, bits_set, exact_sum, first_bit, preceded, sweep, take
 
 RANKED = 48
 """Up to so many candidates are ranked against each other; more are partitioned."""

@@ -6,9 +6,7 @@ import numpy as np
 from numba import njit, prange
 
 from netpaths.kernels._words import words_of
-from netpaths.lanes import WORD, bits_set, first_bit, take
-
-HOT = {"cache": True, "nogil": True, "forceinline": True, "_nrt": False}
+from netpaths.lanes import HOT, WORD, bits_set, first_bit, take
 
 
 @njit(**HOT)

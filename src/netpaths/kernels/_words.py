@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from netpaths.lanes import WORD, bits_set, differ
+from netpaths.lanes import WORD, bits_set, marked
 
 
 @njit(cache=True, nogil=True)
 def word_of(marks, start, stop):
     """The marks start ≤ k < stop as bits, at most WORD of them."""
     if start + WORD <= marks.size:
-        word = differ(marks, start, np.uint8(0))
+        word = marked(marks, start)
         if stop - start < WORD:
             word &= (np.uint64(1) << np.uint64(stop - start)) - np.uint64(1)
         return word

@@ -164,12 +164,11 @@ class EffectivePath:
         if "neuron" not in self.kinds:
             return
         if self.contributions and active.amount is not None:
-            amounts = torch.where(active.mask, active.amount, 0)
-            parts = [_valued(mask, amount) for mask, amount in zip(active.mask, amounts)]
+            parts = [_valued(mask, amount) for mask, amount in zip(active.mask, active.amount)]
         else:
-            _, parts = packed.setdefault(id(active.mask), (active.mask, []))
-            parts = parts or Elements.each_of(active.mask)
-            packed[id(active.mask)] = (active.mask, parts)
+            if id(active.mask) not in packed:
+                packed[id(active.mask)] = (active.mask, Elements.each_of(active.mask))
+            parts = packed[id(active.mask)][1]
         yield Site(node.name, "neuron"), parts
 
     def _synapse_sites(self, node: Node, field: Field, chosen: Chosen) -> Iterator[tuple[Site, list[Elements]]]:

@@ -184,8 +184,8 @@ def union(parts: Sequence[Elements]) -> Elements:
         check_shape(first, part)
     if not all(part.binary for part in parts):
         return _largest(parts)
-    many = sum(len(part) if part.words is None else part.words.size for part in parts)
-    if any(part.words is not None for part in parts) or many * SPARSE > bits.words_for(first.size):
+    packed = any(part.words is not None for part in parts)
+    if packed or sum(len(part) for part in parts) * SPARSE > bits.words_for(first.size):
         return _united(parts)
     return Elements.of(first.shape, distinct([part.members() for part in parts]), total=first.total)
 
