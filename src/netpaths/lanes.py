@@ -9,6 +9,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 LANES = 16
@@ -21,6 +22,9 @@ HOT = {"cache": True, "nogil": True, "forceinline": True, "_nrt": False}
 """For inner functions: no counting of references, whose atomic steps cost more than the work."""
 
 INDEX = ir.IntType(32)
+
+COMPRESSES = "+avx512vbmi2" in cpu_target.target_context.codegen().magic_tuple()[2]
+"""Whether the processor moves chosen lanes together in one instruction: only then `placed` and `kept` are compiled."""
 
 
 def _pointer(context, builder, signature, arguments, which, index):
@@ -55,6 +59,45 @@ def _fold(builder, vector, combine):
         ]
         vector = combine(*halves)
     return builder.extract_element(vector, ir.Constant(INDEX, 0))
+
+
+@intrinsic
+def at(typing, array, place):
+    """The element of a flat array at a place that is not negative.
+
+    numba's own index may count from the end; finding out costs more than reading, and hides what could be vectors.
+    """
+
+    def generate(context, builder, signature, arguments):
+        return builder.load(_pointer(context, builder, signature, arguments, 0, arguments[1]))
+
+    return array.dtype(array, types.int64), generate
+
+
+@intrinsic
+def put(typing, array, place, value):
+    """Write the element of a flat array at a place that is not negative."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store(arguments[2], _pointer(context, builder, signature, arguments, 0, arguments[1]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, array.dtype), generate
+
+
+@intrinsic
+def put_lanes(typing, array, place, value):
+    """Write the same value to LANES elements of a flat array from a place that is not negative."""
+
+    def generate(context, builder, signature, arguments):
+        vector = ir.VectorType(context.get_data_type(signature.args[0].dtype), LANES)
+        pointer = _pointer(context, builder, signature, arguments, 0, arguments[1])
+        spread = _spread(builder, arguments[2], vector)
+        align = vector.element.get_abi_size(context.target_data)
+        builder.store(spread, builder.bitcast(pointer, vector.as_pointer()), align=align)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, array.dtype), generate
 
 
 @intrinsic
@@ -165,6 +208,90 @@ def preceded(typing, values, base, start, count, least, most):
             below = builder.fcmp_ordered("<", builder.load(total), _spread(builder, goal, wide))
             words.append(builder.zext(builder.bitcast(below, ir.IntType(LANES)), ir.IntType(WORD)))
         return context.make_tuple(builder, signature.return_type, words)
+
+    return signature, generate
+
+
+def _compressed(builder, vector, word):
+    """The lanes whose bit of ``word`` is set, moved to the front; zeros behind them."""
+    count, width = vector.type.count, vector.type.element.width
+    mask = builder.bitcast(builder.trunc(word, ir.IntType(count)) if count < WORD else word, _bits(count))
+    name = f"llvm.x86.avx512.mask.compress.v{count}i{width}"
+    function = ir.FunctionType(vector.type, [vector.type, vector.type, mask.type])
+    compress = cgutils.get_or_insert_function(builder.module, function, name)
+    return builder.call(compress, [vector, ir.Constant(vector.type, None), mask])
+
+
+def _bits(count):
+    return ir.VectorType(ir.IntType(1), count)
+
+
+@intrinsic
+def placed(typing, word, first, places, to):
+    """Write first + k for every bit k that is set to places[to:], int32, ascending; returns how many they are.
+
+    Up to LANES places beyond them are overwritten.
+    """
+    signature = types.int64(types.uint64, types.int64, places, types.int64)
+
+    def generate(context, builder, signature, arguments):
+        word, first = arguments[:2]
+        narrow, wide = ir.VectorType(ir.IntType(8), WORD), ir.VectorType(INDEX, LANES)
+        spots = _compressed(builder, ir.Constant(narrow, list(range(WORD))), word)
+        target = _pointer(context, builder, signature, arguments, 2, arguments[3])
+        base = _spread(builder, builder.trunc(first, INDEX), wide)
+
+        def write(start):
+            lanes = ir.Constant(ir.VectorType(INDEX, LANES), list(range(start, start + LANES)))
+            value = builder.add(builder.zext(builder.shuffle_vector(spots, spots, lanes), wide), base)
+            spot = builder.gep(target, [ir.Constant(ir.IntType(64), start)])
+            builder.store(value, builder.bitcast(spot, wide.as_pointer()), align=4)
+
+        taken = builder.ctpop(word)
+        write(0)
+        with builder.if_then(builder.icmp_unsigned(">", taken, ir.Constant(taken.type, LANES)), likely=False):
+            for start in range(LANES, WORD, LANES):
+                write(start)
+        return taken
+
+    return signature, generate
+
+
+@intrinsic
+def kept(typing, values, at, word, into, to):
+    """Write values[at + k] for every bit k < LANES that is set to into[to:], in order; both are int32.
+
+    LANES places of ``into`` are overwritten.
+    """
+    signature = types.void(values, types.int64, types.uint64, into, types.int64)
+
+    def generate(context, builder, signature, arguments):
+        vector = ir.VectorType(INDEX, LANES)
+        source = _pointer(context, builder, signature, arguments, 0, arguments[1])
+        target = _pointer(context, builder, signature, arguments, 3, arguments[4])
+        loaded = builder.load(builder.bitcast(source, vector.as_pointer()), align=4)
+        chosen = _compressed(builder, loaded, arguments[2])
+        builder.store(chosen, builder.bitcast(target, vector.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def lane_sum(typing, values, start, count):
+    """The sum of values[start : start + count], count ≤ LANES, in float64; LANES values are read."""
+    signature = types.float64(values, types.int64, types.int64)
+
+    def generate(context, builder, signature, arguments):
+        element = context.get_data_type(signature.args[0].dtype)
+        vector, wide = ir.VectorType(element, LANES), ir.VectorType(ir.DoubleType(), LANES)
+        whole = ir.VectorType(INDEX, LANES)
+        pointer = _pointer(context, builder, signature, arguments, 0, arguments[1])
+        value = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=vector.element.get_abi_size(context.target_data))
+        value = value if isinstance(element, ir.DoubleType) else builder.fpext(value, wide)
+        lanes = ir.Constant(whole, list(range(LANES)))
+        inside = builder.icmp_signed("<", lanes, _spread(builder, builder.trunc(arguments[2], INDEX), whole))
+        return _fold(builder, builder.select(inside, value, ir.Constant(wide, None)), builder.fadd)
 
     return signature, generate
 
