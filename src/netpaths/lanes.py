@@ -100,6 +100,29 @@ def put_lanes(typing, array, place, value):
     return types.void(array, types.int64, array.dtype), generate
 
 
+def _copying(count):
+    @intrinsic
+    def copy(typing, source, start, target, to):
+        """Copy so many elements, source[start:] to target[to:]."""
+
+        def generate(context, builder, signature, arguments):
+            vector = ir.VectorType(context.get_data_type(signature.args[0].dtype), count)
+            left, right = (
+                _pointer(context, builder, signature, arguments, which, arguments[which + 1]) for which in (0, 2)
+            )
+            align = vector.element.get_abi_size(context.target_data)
+            loaded = builder.load(builder.bitcast(left, vector.as_pointer()), align=align)
+            builder.store(loaded, builder.bitcast(right, vector.as_pointer()), align=align)
+            return context.get_dummy_value()
+
+        return types.void(source, types.int64, target, types.int64), generate
+
+    return copy
+
+
+copy_4, copy_8, copy_16 = _copying(4), _copying(8), _copying(16)
+
+
 @intrinsic
 def sweep(typing, words, to, field, at, weight, start, count, pivot):
     """Bit k of words[to:] says whether field[at + k] · weight[start + k] is larger than the pivot, k < count.
@@ -154,18 +177,22 @@ def exact_sum(typing, field, at, weight, start, count):
 
     def generate(context, builder, signature, arguments):
         element = context.get_data_type(signature.args[0].dtype)
-        vector, wide = ir.VectorType(element, LANES), ir.VectorType(ir.DoubleType(), LANES)
         count = arguments[4]
-        zero, step = ir.Constant(count.type, 0), ir.Constant(count.type, LANES)
+        zero = ir.Constant(count.type, 0)
         left, right = (
             _pointer(context, builder, signature, arguments, which, arguments[which + 1]) for which in (0, 2)
         )
-        total = cgutils.alloca_once_value(builder, ir.Constant(wide, None))
-        with cgutils.for_range_slice(builder, zero, count, step) as (place, _):
-            value = builder.fmul(*(_load(context, builder, pointer, place, vector) for pointer in (left, right)))
-            value = value if isinstance(element, ir.DoubleType) else builder.fpext(value, wide)
-            builder.store(builder.fadd(builder.load(total), value), total)
-        return _fold(builder, builder.load(total), builder.fadd)
+        whole = builder.and_(count, ir.Constant(count.type, -WORD))
+        totals = []
+        for size, start, stop in ((WORD, zero, whole), (LANES, whole, count)):
+            vector, wide = ir.VectorType(element, size), ir.VectorType(ir.DoubleType(), size)
+            total = cgutils.alloca_once_value(builder, ir.Constant(wide, None))
+            with cgutils.for_range_slice(builder, start, stop, ir.Constant(count.type, size)) as (place, _):
+                value = builder.fmul(*(_load(context, builder, pointer, place, vector) for pointer in (left, right)))
+                value = value if isinstance(element, ir.DoubleType) else builder.fpext(value, wide)
+                builder.store(builder.fadd(builder.load(total), value), total)
+            totals.append(_fold(builder, builder.load(total), builder.fadd))
+        return builder.fadd(*totals)
 
     return signature, generate
 

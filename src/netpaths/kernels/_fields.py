@@ -5,43 +5,90 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from netpaths.lanes import HOT, at, exact_sum, put
+from netpaths.lanes import HOT, LANES, at, copy_4, copy_8, copy_16, exact_sum, put, put_lanes
 
 
 @njit(**HOT)
-def corners_of(start, width, rows, cols, place, slot, corners):
-    """Where the first channel of a place's receptive field stands, -1 for padding; how many are no padding."""
+def corners_of(start, end, width, tables, place, slot, block):
+    """Find where the first channel of a place's receptive field stands, -1 for padding.
+
+    Returns how many of its cells are no padding, and whether LANES elements may be copied from where each of its rows
+    starts: they lie in memory as they lie in the field, and the first channel's lie before ``end``.
+    """
+    rows, cols = tables
     y, x = place // cols.shape[0], place % cols.shape[0]
-    inside = 0
+    inside, whole = 0, cols.shape[1] <= LANES
     for i in range(rows.shape[1]):
         for j in range(cols.shape[1]):
             exists = rows[y, i] >= 0 and cols[x, j] >= 0
             inside += exists
-            corners[i * cols.shape[1] + j, slot] = start + rows[y, i] * width + cols[x, j] if exists else -1
-    return inside
+            whole &= exists and cols[x, j] == cols[x, 0] + j
+            corner = start + rows[y, i] * width + cols[x, j]
+            whole &= cols.shape[1] == 1 or corner + LANES <= end
+            block.corners[i * cols.shape[1] + j, slot] = corner if exists else -1
+    return inside, whole
 
 
 @njit(**HOT)
-def gather(inputs, corners, inside, layer, count, fields):
-    """Copy the receptive fields of ``count`` places into rows of ``fields``, padding as 0; none where ``inside``."""
-    stride, size, room = layer.field_stride, layer.size, corners.shape[1]
+def _gather_runs(inputs, corners, layer, slot, fields):
+    """Copy the field of a slot in runs, each a row of the kernel; a run writes beyond its end what the next replaces."""
+    start, size, run = slot * layer.field_stride, layer.size, layer.run
+    rows, area = layer.runs // run, layer.area
+    flat, room = corners.reshape(corners.size), corners.shape[1] * run
+    channels = size // layer.runs
+    for c in range(channels):
+        for i in range(rows):
+            source = at(flat, i * room + slot) + c * area
+            to = start + c * layer.runs + i * run
+            if run <= 4:
+                copy_4(inputs, source, fields, to)
+            elif run <= 8:
+                copy_8(inputs, source, fields, to)
+            else:
+                copy_16(inputs, source, fields, to)
+    put_lanes(fields, start + size, fields.dtype.type(0))
+
+
+@njit(**HOT)
+def _gather_cells(inputs, corners, layer, plain, fields):
+    """Copy the fields of the slots ``plain``, which have no padding, element by element."""
+    stride, room = layer.field_stride, corners.shape[1]
     flat = corners.reshape(corners.size)
-    if corners.shape[0] == 1 and at(layer.outer, size - 1) == size - 1 and count == 1 and flat[0] >= 0:  # a vector
-        start = flat[0]
-        for c in range(size):
-            put(fields, c, at(inputs, start + c))
-        return
-    nothing = fields.dtype.type(0)
-    for to in range(size):
+    for to in range(layer.size):
         first, shift = np.int64(at(layer.inner, to)) * room, np.int64(at(layer.outer, to))
-        if inside:
-            for slot in range(count):
-                put(fields, slot * stride + to, at(inputs, at(flat, first + slot) + shift))
-        else:
-            for slot in range(count):
-                corner = at(flat, first + slot)
-                value = at(inputs, max(corner, 0) + shift)
-                put(fields, slot * stride + to, value if corner >= 0 else nothing)
+        for k in range(plain.size):
+            slot = at(plain, k)
+            put(fields, slot * stride + to, at(inputs, at(flat, first + slot) + shift))
+
+
+@njit(**HOT)
+def _gather_border(inputs, corners, layer, border, fields):
+    """Copy the fields of the slots ``border``, padding as 0."""
+    stride, room = layer.field_stride, corners.shape[1]
+    flat, nothing = corners.reshape(corners.size), fields.dtype.type(0)
+    for to in range(layer.size):
+        first, shift = np.int64(at(layer.inner, to)) * room, np.int64(at(layer.outer, to))
+        for k in range(border.size):
+            slot = at(border, k)
+            corner = at(flat, first + slot)
+            value = at(inputs, max(corner, 0) + shift)
+            put(fields, slot * stride + to, value if corner >= 0 else nothing)
+
+
+@njit(**HOT)
+def gather(inputs, corners, layer, plain, border, fields):
+    """Copy receptive fields to rows of ``fields``: of the slots ``plain`` in runs, of ``border`` with padding as 0."""
+    size = layer.size
+    if corners.shape[0] == 1 and at(layer.outer, size - 1) == size - 1 and plain.size == 1:  # a vector
+        start = corners[0, plain[0]]
+        for c in range(size):
+            put(fields, plain[0] * layer.field_stride + c, at(inputs, start + c))
+    elif layer.run > 1:
+        for k in range(plain.size):
+            _gather_runs(inputs, corners, layer, plain[k], fields)
+    else:
+        _gather_cells(inputs, corners, layer, plain, fields)
+    _gather_border(inputs, corners, layer, border, fields)
 
 
 @njit(**HOT)

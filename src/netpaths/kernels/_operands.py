@@ -6,22 +6,57 @@ import numpy as np
 from numba import njit, prange
 
 from netpaths.kernels._words import words_of
-from netpaths.lanes import WORD, first_bit
-
-LINE = 4096
-"""Sums looked at together."""
+from netpaths.lanes import HOT, WORD, at, first_bit, put
 
 FIRST, SECOND = np.uint8(1), np.uint8(2)
 
 
-@njit(cache=True, nogil=True)
+@njit(**HOT)
 def _chosen(first, second, theta):
     """Which of two contributions the selection takes, as bits."""
     total = np.float64(first) + np.float64(second)
-    best = max(first, second)
-    if total > 0 and 2 * theta > 1 and best < theta * total:
-        return FIRST | SECOND
-    return FIRST if first >= second else SECOND
+    both = (total > 0) & (2 * theta > 1) & (max(first, second) < theta * total)
+    return FIRST | SECOND if both else (FIRST if first >= second else SECOND)
+
+
+@njit(**HOT)
+def _sign(output, flipped, place, one):
+    """The direction of a sum, 1 or -1."""
+    negative = at(output, place) < 0
+    if flipped.size:
+        negative ^= at(flipped, place) != 0
+    return -one if negative else one
+
+
+@njit(**HOT)
+def _choose(first, second, output, flipped, options, word, start, row, answer):
+    """Choose for the sums of a word, start + k for every bit k, whose rows start at ``row``."""
+    theta, every = options
+    owners, taken, offsets, reached_first, reached_second = answer
+    one = first.dtype.type(1)
+    while word != np.uint64(0):
+        place = start + first_bit(word)
+        word &= word - np.uint64(1)
+        sign = _sign(output, flipped, place, one)
+        bits = FIRST | SECOND if every else _chosen(at(first, place) * sign, at(second, place) * sign, theta)
+        put(owners, row, place)
+        put(taken, row, bits)
+        put(offsets, row + 1, np.int64(1 + (bits == FIRST | SECOND)))
+        put(reached_first, place, bits & FIRST)
+        put(reached_second, place, bits >> np.uint8(1))
+        row += 1
+
+
+@njit(**HOT)
+def _flatten(start, stop, owners, taken, offsets, outputs, synapses):
+    """The chosen operands of rows start ≤ row < stop as synapses; the next row overwrites what is one too many."""
+    end = at(offsets, stop)
+    for row in range(start, stop):
+        to, bits = at(offsets, row), at(taken, row)
+        base = at(owners, row) % outputs * 2
+        put(synapses, to, base + (bits == SECOND))
+        if to + 1 < end:
+            put(synapses, to + 1, base + 1)
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -37,39 +72,21 @@ def operands(
     blocks = words.shape[1]
     pieces = 16 * workers
     for piece in prange(pieces):
+        answer = (owners, taken, offsets, reached_first, reached_second)
         for block in range(blocks * piece // pieces, blocks * (piece + 1) // pieces):
             word, row = words[0, block, 0], starts[0, block, 0]
-            while word != np.uint64(0):
-                place = block * WORD + first_bit(word)
-                word &= word - np.uint64(1)
-                negative = output[place] < 0
-                if flipped.size and flipped[place]:
-                    negative = not negative
-                sign = first.dtype.type(-1 if negative else 1)
-                bits = FIRST | SECOND if every else _chosen(first[place] * sign, second[place] * sign, theta)
-                owners[row] = place
-                taken[row] = bits
-                offsets[row + 1] = 2 if bits == FIRST | SECOND else 1
-                if bits & FIRST:
-                    reached_first[place] = 1
-                if bits & SECOND:
-                    reached_second[place] = 1
-                row += 1
+            _choose(first, second, output, flipped, (theta, every), word, block * WORD, row, answer)
     for row in range(n):
         offsets[row + 1] += offsets[row]
     synapses = np.empty(offsets[n], np.int64)
     values = np.empty(offsets[n] if amounts else 0, np.float32)
     for piece in prange(pieces):
-        for row in range(n * piece // pieces, n * (piece + 1) // pieces):
-            at, place = offsets[row], owners[row]
-            negative = output[place] < 0
-            if flipped.size and flipped[place]:
-                negative = not negative
-            sign = first.dtype.type(-1 if negative else 1)
-            for operand in range(2):
-                if taken[row] & (FIRST if operand == 0 else SECOND):
-                    synapses[at] = place % outputs * 2 + operand
-                    if amounts:
-                        values[at] = (first[place] if operand == 0 else second[place]) * sign
-                    at += 1
+        start, stop = n * piece // pieces, n * (piece + 1) // pieces
+        _flatten(start, stop, owners, taken, offsets, outputs, synapses)
+        if amounts:
+            for row in range(start, stop):
+                for k in range(offsets[row], offsets[row + 1]):
+                    place = owners[row]
+                    operand = first if synapses[k] % 2 == 0 else second
+                    values[k] = operand[place] * _sign(output, flipped, place, first.dtype.type(1))
     return owners, offsets, synapses, values

@@ -51,6 +51,9 @@ class Layer(NamedTuple):
     field_stride: object
     unit: object
     inverse: object
+    run: object
+    runs: object
+    area: object
     inner: object
     outer: object
 

@@ -23,7 +23,7 @@ from netpaths.lanes import HOT, LANES, WORD, at, first_bit, put, take
 CHUNK = 1 << 16
 """Chosen positions a worker reserves at once."""
 
-FIELDS = 1 << 17
+FIELDS = 1 << 16
 """Elements of receptive fields gathered together."""
 
 LINE = 64
@@ -69,7 +69,7 @@ def _work(inputs, shape, layer, tables, groups, words, starts, length, counters,
     step = min(outs, 512 if places >= 16 else 256)
     steps, blocks = (outs + step - 1) // step, words.shape[1]
     reserve = max(CHUNK, 4 * TOGETHER * layer.size)
-    slots = np.empty(length, np.int64)
+    slots, sorts = np.empty(length, np.int64), np.empty(length, np.int64)
     block = Block(
         _aligned(length * layer.field_stride, inputs),
         _aligned(layer.whole, inputs),
@@ -93,21 +93,23 @@ def _work(inputs, shape, layer, tables, groups, words, starts, length, counters,
         image = item // (blocks * steps * groups)
         from_out, to_out = group * outs + first, group * outs + min(first + step, outs)
         start = (image * channels + group * per_group) * area
+        end_of_first = inputs.size - (per_group - 1) * area
         union = np.uint64(0)
         for out in range(from_out, to_out):
             union |= words[image, turn, out]
-        taken, inside = 0, 0
+        taken, plain, border = 0, 0, 0
         while union != np.uint64(0):
             spot = first_bit(union)
             slots[spot] = taken
-            cells = corners_of(start, width, rows, cols, turn * length + spot, taken, block.corners)
+            cells, whole = corners_of(start, end_of_first, width, tables, turn * length + spot, taken, block)
             block.valid[taken] = per_group * cells
-            inside += cells
+            sorts[plain if whole else length - 1 - border] = taken
+            plain, border = plain + whole, border + (not whole)
             taken += 1
             union &= union - np.uint64(1)
         if taken == 0:
             continue
-        gather(inputs, block.corners, inside == taken * kernel, layer, taken, block.fields)
+        gather(inputs, block.corners, layer, sorts[:plain], sorts[length - border :], block.fields)
         for slot in range(taken):
             block.lengths[slot] = norm(block.fields, slot * layer.field_stride, layer.whole)
             block.trust[slot] = 1.0
@@ -161,7 +163,7 @@ def select(inputs, shape, layer, stride, rows, cols, active, options, groups, re
     outer = (np.arange(size) // kernel * height * width).astype(np.int32)
     for _worker in prange(workers):
         if n > 0:
-            numbers = (theta, covers_value, amounts, size, whole, stride, whole + LANES, unit, 1 / size)
+            numbers = (theta, covers_value, amounts, size, whole, stride, whole + LANES, unit, 1 / size, cols.shape[1], kernel, height * width)
             described = Layer(weight, output, flipped, norms, bias, *numbers, inner, outer)
             answer = Answer(arena, arena_values, owners, where, offsets, reached)
             _work(inputs, shape, described, (rows, cols), groups, words, starts, length, counters, answer)

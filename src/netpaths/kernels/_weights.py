@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from netpaths.lanes import WORD, first_bit, take
+from netpaths.lanes import HOT, WORD, at, first_bit, put, take
 
 LINES = 8
 """Output channels a worker takes at once."""
@@ -16,10 +16,35 @@ def _bounds(active, places, lines):
     """Where each output channel's rows start and end, all images' channels in one line."""
     bounds = np.zeros(lines + 1, np.int64)
     for row in range(active.size):
-        bounds[active[row] // places + 1] += 1
+        line = at(active, row) // places + 1
+        put(bounds, line, at(bounds, line) + 1)
     for line in range(lines):
         bounds[line + 1] += bounds[line]
     return bounds
+
+
+@njit(**HOT)
+def _mark(words, owners, offsets, synapses, rows, outputs, size):
+    """Set the bit of every position that rows[0] ≤ row < rows[1] chose."""
+    for row in range(rows[0], rows[1]):
+        shift = at(owners, row) % outputs * size
+        for k in range(at(offsets, row), at(offsets, row + 1)):
+            position = np.uint64(at(synapses, k) - shift)
+            place = np.int64(position >> np.uint64(6))
+            put(words, place, at(words, place) | np.uint64(1) << (position & np.uint64(63)))
+
+
+@njit(**HOT)
+def _list(words, base, keys, to):
+    """Write base + k for every bit k that is set to keys[to:], and clear them; returns where the next one goes."""
+    for place in range(words.size):
+        word = at(words, place)
+        put(words, place, np.uint64(0))
+        while word != np.uint64(0):
+            put(keys, to, base + place * WORD + first_bit(word))
+            to += 1
+            word &= word - np.uint64(1)
+    return to
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -41,26 +66,14 @@ def weights(active, offsets, synapses, shape, places, workers):
             for line in range(first, min(first + LINES, lines)):
                 if bounds[line] == bounds[line + 1]:
                     continue
-                base = line % channels * size
-                for row in range(bounds[line], bounds[line + 1]):
-                    shift = active[row] % outputs * size
-                    for k in range(offsets[row], offsets[row + 1]):
-                        position = synapses[k] - shift
-                        words[position // WORD] |= np.uint64(1) << np.uint64(position % WORD)
-                at = offsets[bounds[line]]
-                for place in range(words.size):
-                    word = words[place]
-                    words[place] = 0
-                    while word != np.uint64(0):
-                        room[at] = base + place * WORD + first_bit(word)
-                        at += 1
-                        word &= word - np.uint64(1)
-                starts[line + 1] = at - offsets[bounds[line]]
+                _mark(words, active, offsets, synapses, (bounds[line], bounds[line + 1]), outputs, size)
+                to = offsets[bounds[line]]
+                starts[line + 1] = _list(words, line % channels * size, room, to) - to
     for line in range(lines):
         starts[line + 1] += starts[line]
     keys = np.empty(starts[lines], np.int64)
     for line in prange(lines):
-        at = offsets[bounds[line]] - starts[line]
+        source = offsets[bounds[line]] - starts[line]
         for k in range(starts[line], starts[line + 1]):
-            keys[k] = room[at + k]
+            keys[k] = room[source + k]
     return starts[::channels].copy(), keys
