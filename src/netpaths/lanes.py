@@ -15,6 +15,9 @@ from numba.extending import intrinsic
 LANES = 16
 """Products computed at once; a multiple of it is what `products` takes."""
 
+FEW = 8
+"""Candidates ranked at once: most outputs have no more."""
+
 WORD = 64
 """Comparisons made at once, one bit each."""
 
@@ -45,10 +48,10 @@ def _load(context, builder, pointer, place, vector):
     return builder.load(builder.bitcast(builder.gep(pointer, [place]), vector.as_pointer()), align=align)
 
 
-def _fold(builder, vector, combine):
-    """One value of all lanes: upper half with lower half until one is left."""
+def _fold(builder, vector, combine, lanes=1):
+    """Upper half with lower half until so many lanes are left; one lane as a value."""
     count = vector.type.count
-    while count > 1:
+    while count > lanes:
         count //= 2
         unset = ir.Constant(vector.type, ir.Undefined)
         halves = [
@@ -58,7 +61,7 @@ def _fold(builder, vector, combine):
             for start in (0, count)
         ]
         vector = combine(*halves)
-    return builder.extract_element(vector, ir.Constant(INDEX, 0))
+    return vector if lanes > 1 else builder.extract_element(vector, ir.Constant(INDEX, 0))
 
 
 @intrinsic
@@ -162,8 +165,8 @@ def sweep(typing, words, to, field, at, weight, start, count, pivot):
             builder.store(builder.or_(builder.load(last), builder.shl(piece, shift)), last)
         with builder.if_then(builder.icmp_signed("<", whole, count)):
             builder.store(builder.load(last), builder.gep(target, [builder.udiv(whole, bits)]))
-        total = _fold(builder, builder.load(sums), builder.fadd)
-        total = builder.fadd(total, _fold(builder, builder.load(narrow), builder.fadd))
+        total = _fold(builder, builder.load(sums), builder.fadd, LANES)
+        total = _fold(builder, builder.fadd(total, builder.load(narrow)), builder.fadd)
         return total if isinstance(element, ir.DoubleType) else builder.fpext(total, ir.DoubleType())
 
     return signature, generate
@@ -197,46 +200,52 @@ def exact_sum(typing, field, at, weight, start, count):
     return signature, generate
 
 
-@intrinsic
-def preceded(typing, values, base, start, count, least, most):
-    """Whether what is ranked before values[base + start + k] sums to less than ``least``, and to less than ``most``.
+def _preceding(lane_count):
+    @intrinsic
+    def preceded(typing, values, base, start, count, least, most):
+        """Whether what is ranked before values[base + start + k] sums to less than ``least``, and to less than ``most``.
 
-    Two words, bit k < LANES for each. values[base : base + count] are ranked from large to small, equal ones by place;
-    sums are float64, in the order of places.
-    """
-    place = types.int64
-    result = types.UniTuple(types.uint64, 2)
-    signature = result(values, place, place, place, types.float64, types.float64)
+        Two words, bit k < lane_count for each. values[base : base + count] are ranked from large to small, equal ones by place;
+        sums are float64, in the order of places.
+        """
+        place = types.int64
+        result = types.UniTuple(types.uint64, 2)
+        signature = result(values, place, place, place, types.float64, types.float64)
 
-    def generate(context, builder, signature, arguments):
-        element = context.get_data_type(signature.args[0].dtype)
-        vector, wide = ir.VectorType(element, LANES), ir.VectorType(ir.DoubleType(), LANES)
-        _, _, start, count, *goals = arguments
-        whole = ir.VectorType(INDEX, LANES)
-        zero, one = ir.Constant(count.type, 0), ir.Constant(count.type, 1)
-        pointer = _pointer(context, builder, signature, arguments, 0, arguments[1])
-        own = _load(context, builder, pointer, start, vector)
-        lanes = _spread(builder, builder.trunc(start, INDEX), whole)
-        lanes = builder.add(lanes, ir.Constant(whole, list(range(LANES))))
-        total = cgutils.alloca_once_value(builder, ir.Constant(wide, None))
-        with cgutils.for_range_slice(builder, zero, count, one) as (place, _):
-            value = builder.load(builder.gep(pointer, [place]))
-            others = _spread(builder, value, vector)
-            tied = builder.and_(
-                builder.fcmp_ordered("==", others, own),
-                builder.icmp_signed("<", _spread(builder, builder.trunc(place, INDEX), whole), lanes),
-            )
-            before = builder.or_(builder.fcmp_ordered(">", others, own), tied)
-            exact = value if isinstance(element, ir.DoubleType) else builder.fpext(value, ir.DoubleType())
-            added = builder.select(before, _spread(builder, exact, wide), ir.Constant(wide, None))
-            builder.store(builder.fadd(builder.load(total), added), total)
-        words = []
-        for goal in goals:
-            below = builder.fcmp_ordered("<", builder.load(total), _spread(builder, goal, wide))
-            words.append(builder.zext(builder.bitcast(below, ir.IntType(LANES)), ir.IntType(WORD)))
-        return context.make_tuple(builder, signature.return_type, words)
+        def generate(context, builder, signature, arguments):
+            element = context.get_data_type(signature.args[0].dtype)
+            vector, wide = ir.VectorType(element, lane_count), ir.VectorType(ir.DoubleType(), lane_count)
+            _, _, start, count, *goals = arguments
+            whole = ir.VectorType(INDEX, lane_count)
+            zero, one = ir.Constant(count.type, 0), ir.Constant(count.type, 1)
+            pointer = _pointer(context, builder, signature, arguments, 0, arguments[1])
+            own = _load(context, builder, pointer, start, vector)
+            lanes = _spread(builder, builder.trunc(start, INDEX), whole)
+            lanes = builder.add(lanes, ir.Constant(whole, list(range(lane_count))))
+            total = cgutils.alloca_once_value(builder, ir.Constant(wide, None))
+            with cgutils.for_range_slice(builder, zero, count, one) as (place, _):
+                value = builder.load(builder.gep(pointer, [place]))
+                others = _spread(builder, value, vector)
+                tied = builder.and_(
+                    builder.fcmp_ordered("==", others, own),
+                    builder.icmp_signed("<", _spread(builder, builder.trunc(place, INDEX), whole), lanes),
+                )
+                before = builder.or_(builder.fcmp_ordered(">", others, own), tied)
+                exact = value if isinstance(element, ir.DoubleType) else builder.fpext(value, ir.DoubleType())
+                added = builder.select(before, _spread(builder, exact, wide), ir.Constant(wide, None))
+                builder.store(builder.fadd(builder.load(total), added), total)
+            words = []
+            for goal in goals:
+                below = builder.fcmp_ordered("<", builder.load(total), _spread(builder, goal, wide))
+                words.append(builder.zext(builder.bitcast(below, ir.IntType(lane_count)), ir.IntType(WORD)))
+            return context.make_tuple(builder, signature.return_type, words)
 
-    return signature, generate
+        return signature, generate
+
+    return preceded
+
+
+preceded_few, preceded = _preceding(FEW), _preceding(LANES)
 
 
 def _compressed(builder, vector, word):
@@ -304,23 +313,29 @@ def kept(typing, values, at, word, into, to):
     return signature, generate
 
 
-@intrinsic
-def lane_sum(typing, values, start, count):
-    """The sum of values[start : start + count], count ≤ LANES, in float64; LANES values are read."""
-    signature = types.float64(values, types.int64, types.int64)
+def _summing(lane_count):
+    @intrinsic
+    def lane_sum(typing, values, start, count):
+        """The sum of values[start : start + count], count ≤ lane_count, in float64; lane_count values are read."""
+        signature = types.float64(values, types.int64, types.int64)
 
-    def generate(context, builder, signature, arguments):
-        element = context.get_data_type(signature.args[0].dtype)
-        vector, wide = ir.VectorType(element, LANES), ir.VectorType(ir.DoubleType(), LANES)
-        whole = ir.VectorType(INDEX, LANES)
-        pointer = _pointer(context, builder, signature, arguments, 0, arguments[1])
-        value = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=vector.element.get_abi_size(context.target_data))
-        value = value if isinstance(element, ir.DoubleType) else builder.fpext(value, wide)
-        lanes = ir.Constant(whole, list(range(LANES)))
-        inside = builder.icmp_signed("<", lanes, _spread(builder, builder.trunc(arguments[2], INDEX), whole))
-        return _fold(builder, builder.select(inside, value, ir.Constant(wide, None)), builder.fadd)
+        def generate(context, builder, signature, arguments):
+            element = context.get_data_type(signature.args[0].dtype)
+            vector, wide = ir.VectorType(element, lane_count), ir.VectorType(ir.DoubleType(), lane_count)
+            whole = ir.VectorType(INDEX, lane_count)
+            pointer = _pointer(context, builder, signature, arguments, 0, arguments[1])
+            value = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=vector.element.get_abi_size(context.target_data))
+            value = value if isinstance(element, ir.DoubleType) else builder.fpext(value, wide)
+            lanes = ir.Constant(whole, list(range(lane_count)))
+            inside = builder.icmp_signed("<", lanes, _spread(builder, builder.trunc(arguments[2], INDEX), whole))
+            return _fold(builder, builder.select(inside, value, ir.Constant(wide, None)), builder.fadd)
 
-    return signature, generate
+        return signature, generate
+
+    return lane_sum
+
+
+few_sum, lane_sum = _summing(FEW), _summing(LANES)
 
 
 @intrinsic

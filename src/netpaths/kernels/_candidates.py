@@ -8,7 +8,22 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from netpaths.lanes import COMPRESSES, HOT, LANES, WORD, at, bits_set, first_bit, kept, lane_sum, placed, put, sweep
+from netpaths.lanes import (
+    COMPRESSES,
+    FEW,
+    HOT,
+    LANES,
+    WORD,
+    at,
+    bits_set,
+    few_sum,
+    first_bit,
+    kept,
+    lane_sum,
+    placed,
+    put,
+    sweep,
+)
 
 
 @njit(**HOT)
@@ -20,6 +35,26 @@ def swept(words, to, source, turned, whole, size, pivot):
     for place in range(size):
         put(turned, place, -at(field, start + place))
     return sweep(words, to, turned, 0, weight, weight_start, whole, pivot)
+
+
+@njit(**HOT)
+def listed_together(word, first, places, to):
+    """Write first + k for every bit k that is set to places[to:], int32; returns how many they are.
+
+    Up to LANES places beyond them are overwritten.
+    """
+    return placed(word, first, places, to)
+
+
+@njit(**HOT)
+def listed_by_bits(word, first, places, to):
+    """As `listed_together`, bit by bit."""
+    taken = bits_set(word)
+    while word != np.uint64(0):
+        put(places, to, np.int32(first + first_bit(word)))
+        word &= word - np.uint64(1)
+        to += 1
+    return taken
 
 
 @njit(**HOT)
@@ -67,8 +102,16 @@ def kept_by_bits(spots, base, word, into, to):
         to += 1
 
 
+list_bits = listed_together if COMPRESSES else listed_by_bits
 places_of_bits = placed_together if COMPRESSES else placed_by_bits
 keep = kept_together if COMPRESSES else kept_by_bits
+
+
+@njit(**HOT)
+def _product(source, found, spots, candidate):
+    field, start, weight, weight_start, sign = source
+    spot = np.int64(at(spots, candidate))
+    put(found, candidate, at(field, start + spot) * at(weight, weight_start + spot) * sign)
 
 
 @njit(**HOT)
@@ -77,16 +120,20 @@ def products(source, found, spots, to, taken):
 
     source: field, its start, weight, its start and the sign of the products. All of ``spots`` are places of the field.
     """
-    field, start, weight, weight_start, sign = source
-    for turn in range(0, taken, LANES):
-        for candidate in range(to + turn, to + turn + LANES):
-            spot = np.int64(at(spots, candidate))
-            put(found, candidate, at(field, start + spot) * at(weight, weight_start + spot) * sign)
+    if taken <= FEW:
+        for candidate in range(to, to + FEW):
+            _product(source, found, spots, candidate)
+        return
+    for turn in range(to, to + taken, LANES):
+        for candidate in range(turn, turn + LANES):
+            _product(source, found, spots, candidate)
 
 
 @njit(**HOT)
 def covered(found, to, taken):
     """The sum of found[to : to + taken] in float64."""
+    if taken <= FEW:
+        return few_sum(found, to, taken)
     total = 0.0
     for turn in range(0, taken, LANES):
         total += lane_sum(found, to + turn, min(LANES, taken - turn))

@@ -5,26 +5,26 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from netpaths.kernels._words import words_of
-from netpaths.lanes import WORD, first_bit
+from netpaths.kernels._words import summed, words_of
+from netpaths.lanes import HOT, WORD, at, first_bit
 
 
-@njit(cache=True, nogil=True)
+@njit(**HOT)
 def _maximum(inputs, start, area, width, rows, cols, per_group, y, x):
-    """The first place of the largest value that is no padding, and how many values equal it."""
-    best, ties = -1, 0
+    """The first place of the largest value that is no padding, how many values equal it, and the value."""
+    best, ties, place = -1, 0, 0
     largest = inputs.dtype.type(0)
-    place = 0
     for c in range(per_group):
         for i in range(rows.shape[1]):
+            row = rows[y, i]
             for j in range(cols.shape[1]):
-                row, col = rows[y, i], cols[x, j]
+                col = cols[x, j]
                 if row >= 0 and col >= 0:
-                    value = inputs[start + c * area + row * width + col]
-                    if best < 0 or value > largest:
-                        best, ties, largest = place, 1, value
-                    elif value == largest:
-                        ties += 1
+                    value = at(inputs, start + c * area + row * width + col)
+                    larger = best < 0 or value > largest
+                    ties = 1 if larger else ties + (value == largest)
+                    best = place if larger else best
+                    largest = value if larger else largest
                 place += 1
     return best, ties, largest
 
@@ -38,7 +38,8 @@ def largest(inputs, shape, rows, cols, active, groups, every, amounts, reached, 
     places = rows.shape[0] * out_width
     kernel = rows.shape[1] * cols.shape[1]
     size = per_group * kernel
-    words, starts, n = words_of(active, batch, out_channels, places, WORD)
+    words, starts, bases = words_of(active, batch, out_channels, places, WORD)
+    blocks, n = (places + WORD - 1) // WORD, bases[-1]
     owners = np.empty(n, np.int64)
     offsets = np.zeros(n + 1, np.int64)
     bests = np.empty(n, np.int64)
@@ -46,8 +47,9 @@ def largest(inputs, shape, rows, cols, active, groups, every, amounts, reached, 
     for line in prange(batch * out_channels):
         image, out = line // out_channels, line % out_channels
         start = (image * channels + out // outs * per_group) * area
-        for block in range(words.shape[1]):
-            word, row = words[image, block, out], starts[image, block, out]
+        for block in range(blocks):
+            cell = (image * blocks + block) * out_channels + out
+            word, row = words[cell], starts[cell] + bases[line]
             while word != np.uint64(0):
                 place = block * WORD + first_bit(word)
                 word &= word - np.uint64(1)
@@ -59,8 +61,7 @@ def largest(inputs, shape, rows, cols, active, groups, every, amounts, reached, 
                 values[row] = value
                 offsets[row + 1] = ties if every else min(ties, 1)
                 row += 1
-    for row in range(n):
-        offsets[row + 1] += offsets[row]
+    summed(offsets)
     synapses = np.empty(offsets[n], np.int64)
     chosen_values = np.empty(offsets[n] if amounts else 0, np.float32)
     for piece in prange(16 * workers):

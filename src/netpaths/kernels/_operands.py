@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from netpaths.kernels._words import words_of
+from netpaths.kernels._words import summed, words_of
 from netpaths.lanes import HOT, WORD, at, first_bit, put
+
+LINE = 4096
+"""Sums looked at together."""
 
 FIRST, SECOND = np.uint8(1), np.uint8(2)
 
@@ -65,19 +68,20 @@ def operands(
 ):
     """Active outputs, offsets, synapses and contributions of every row; marks what they read."""
     batch, outputs = shape
-    words, starts, n = words_of(active, 1, 1, batch * outputs, WORD)
+    lines, blocks = (batch * outputs + LINE - 1) // LINE, LINE // WORD
+    words, starts, bases = words_of(active, 1, lines, LINE, WORD)
+    n = bases[-1]
     owners = np.empty(n, np.int64)
     taken = np.empty(n, np.uint8)
     offsets = np.zeros(n + 1, np.int64)
-    blocks = words.shape[1]
-    pieces = 16 * workers
-    for piece in prange(pieces):
+    for line in prange(lines):
         answer = (owners, taken, offsets, reached_first, reached_second)
-        for block in range(blocks * piece // pieces, blocks * (piece + 1) // pieces):
-            word, row = words[0, block, 0], starts[0, block, 0]
-            _choose(first, second, output, flipped, (theta, every), word, block * WORD, row, answer)
-    for row in range(n):
-        offsets[row + 1] += offsets[row]
+        for block in range(blocks):
+            cell, start = block * lines + line, line * LINE + block * WORD
+            row = starts[cell] + bases[line]
+            _choose(first, second, output, flipped, (theta, every), words[cell], start, row, answer)
+    summed(offsets)
+    pieces = 16 * workers
     synapses = np.empty(offsets[n], np.int64)
     values = np.empty(offsets[n] if amounts else 0, np.float32)
     for piece in prange(pieces):

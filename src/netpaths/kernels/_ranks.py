@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from netpaths.lanes import HOT, LANES, preceded
+from netpaths.lanes import FEW, HOT, LANES, preceded, preceded_few
 
 RANKED = 48
 """Up to so many candidates are ranked against each other; more are partitioned."""
@@ -83,7 +83,9 @@ def ranked(found, base, taken, least, most):
     A value belongs to the prefix when what comes before it stays below the goal; bit k of a word is for found[k].
     """
     lower, upper = np.uint64(0), np.uint64(0)
-    for start in range(0, taken, LANES):
+    if taken <= FEW:
+        lower, upper = preceded_few(found, base, 0, taken, least, most)
+    for start in range(0, taken if taken > FEW else 0, LANES):
         low, high = preceded(found, base, start, taken, least, most)
         lower |= low << np.uint64(start)
         upper |= high << np.uint64(start)

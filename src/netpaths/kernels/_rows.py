@@ -81,6 +81,8 @@ class Block(NamedTuple):
     rows: object
     outs: object
     slots: object
+    values: object
+    signs: object
 
 
 class Rows(NamedTuple):
@@ -95,8 +97,6 @@ class Rows(NamedTuple):
     belongs: object
     sums: object
     pivots: object
-    values: object
-    signs: object
     cases: object
     sizes: object
     least: object
@@ -131,8 +131,6 @@ def room_for_rows(size, like):
         np.empty(TOGETHER * room, np.int32),
         np.empty(TOGETHER, np.float64),
         np.empty(TOGETHER, like.dtype),
-        np.empty(TOGETHER, np.float64),
-        np.empty(TOGETHER, like.dtype),
         np.empty(TOGETHER, np.int64),
         np.empty(TOGETHER, np.int64),
         np.empty(TOGETHER, np.float64),
@@ -155,7 +153,7 @@ def _goals(total, error, value, layer, valid):
 def _source(layer, block, rows, begin, k):
     """Where the products of a listed output come from: field, its start, weight, its start, sign."""
     slot, out = at(block.slots, begin + k), at(block.outs, begin + k)
-    return block.fields, slot * layer.field_stride, layer.weight, out * layer.stride, at(rows.signs, k)
+    return block.fields, slot * layer.field_stride, layer.weight, out * layer.stride, at(block.signs, begin + k)
 
 
 @njit(**HOT)
@@ -166,28 +164,19 @@ def _exact(layer, source):
 
 
 @njit(**HOT)
-def _guess(layer, answer, block, rows, begin, batched):
-    """The direction of each output, and a guess of its smallest chosen product."""
-    one = block.fields.dtype.type(1)
+def _guess(layer, block, rows, begin, batched):
+    """A guess of each output's smallest chosen product."""
     root = 8 * layer.theta * np.sqrt(np.float64(layer.size))
     for k in range(batched):
         out, slot = at(block.outs, begin + k), at(block.slots, begin + k)
-        owner = at(answer.owners, at(block.rows, begin + k))
-        own = at(layer.output, owner)
-        negative = own < 0
-        if layer.flipped.size:
-            negative ^= at(layer.flipped, owner) != 0
-        sign = -one if negative else one
+        own, sign = at(block.values, begin + k), at(block.signs, begin + k)
         scale = at(block.lengths, slot) * at(layer.norms, out)
-        likely = np.float64(own) * np.float64(sign)
-        expected = likely - (0.0 if layer.covers_value else np.float64(at(layer.bias, out)) * np.float64(sign))
+        expected = own - (0.0 if layer.covers_value else np.float64(at(layer.bias, out) * sign))
         ratio = root * expected / scale if scale > 0 else 0.0
         case = np.int64(min(max(ratio, 0.0), CASES - 1.0))
         guess = at(rows.guesses, case) * at(block.trust, slot) * scale * layer.inverse
-        put(rows.signs, k, sign)
         put(rows.pivots, k, block.fields.dtype.type(guess))
         put(rows.cases, k, case)
-        put(rows.values, k, likely)
 
 
 @njit(**HOT)
@@ -220,7 +209,7 @@ def _reach(layer, block, rows, begin, batched):
         total = at(rows.sums, k)
         if not error < abs(total) < 1e300:
             error, total = 0.0, _exact(layer, _source(layer, block, rows, begin, k))
-        least, most = _goals(total, error, at(rows.values, k), layer, at(block.valid, slot))
+        least, most = _goals(total, error, at(block.values, begin + k), layer, at(block.valid, slot))
         put(rows.least, k, least)
         put(rows.most, k, most)
         taken = at(rows.sizes, k)
@@ -262,7 +251,7 @@ def _rank(layer, block, rows, begin, batched):
         if at(rows.lower, k) != at(rows.upper, k) or at(rows.sizes, k) > RANKED:
             slot = block.slots[begin + k]
             total = _exact(layer, _source(layer, block, rows, begin, k))
-            goal, _ = _goals(total, 0.0, rows.values[k], layer, block.valid[slot])
+            goal, _ = _goals(total, 0.0, at(block.values, begin + k), layer, block.valid[slot])
             rows.least[k] = goal
             if rows.sizes[k] <= RANKED:
                 rows.lower[k], _ = ranked(rows.found, k * room, rows.sizes[k], goal, goal)
@@ -318,7 +307,7 @@ def _emit(layer, answer, block, rows, begin, batched, to):
 @njit(**HOT)
 def settle(layer, answer, block, rows, begin, batched, to):
     """Choose for ``batched`` listed outputs; returns where the next chosen position is written."""
-    _guess(layer, answer, block, rows, begin, batched)
+    _guess(layer, block, rows, begin, batched)
     _sweep(layer, block, rows, begin, batched)
     _list(layer, block, rows, begin, batched)
     _reach(layer, block, rows, begin, batched)

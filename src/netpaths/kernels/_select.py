@@ -17,8 +17,8 @@ from numba import njit, prange
 
 from netpaths.kernels._fields import corners_of, gather, norm
 from netpaths.kernels._rows import TOGETHER, Answer, Block, Layer, room_for_rows, settle
-from netpaths.kernels._words import words_of
-from netpaths.lanes import HOT, LANES, WORD, at, first_bit, put, take
+from netpaths.kernels._words import summed, words_of
+from netpaths.lanes import FEW, HOT, LANES, WORD, at, first_bit, put, take
 
 CHUNK = 1 << 16
 """Chosen positions a worker reserves at once."""
@@ -31,18 +31,27 @@ LINE = 64
 
 
 @njit(**HOT)
-def _list_active(words, starts, image, turn, outs, about, slots, owners, block):
-    """List row, output channel and slot of a block's active outputs; how many they are."""
-    out_channels, places, first = about
-    many = 0
+def _list_active(rows, image, turn, outs, about, slots, layer, owners, block):
+    """List row, output channel, slot and value of a block's active outputs; how many they are."""
+    words, starts, bases = rows
+    out_channels, places, blocks, first = about
+    many, one = 0, layer.output.dtype.type(1)
     for out in range(outs[0], outs[1]):
-        word = words[image, turn, out]
-        row = starts[image, turn, out]
+        cell = (image * blocks + turn) * out_channels + out
+        word = at(words, cell)
+        row = at(starts, cell) + at(bases, image * out_channels + out)
         owner = (image * out_channels + out) * places + first
         while word != np.uint64(0):
             spot = first_bit(word)
             word &= word - np.uint64(1)
             put(owners, row, owner + spot)
+            own = at(layer.output, owner + spot)
+            negative = own < 0
+            if layer.flipped.size:
+                negative ^= at(layer.flipped, owner + spot) != 0
+            sign = -one if negative else one
+            put(block.values, many, np.float64(own * sign))
+            put(block.signs, many, sign)
             put(block.rows, many, row)
             put(block.outs, many, out)
             put(block.slots, many, at(slots, spot))
@@ -60,14 +69,15 @@ def _aligned(size, like):
 
 
 @njit(cache=True, nogil=True)
-def _work(inputs, shape, layer, tables, groups, words, starts, length, counters, answer):
+def _work(inputs, shape, layer, tables, groups, active, length, counters, answer):
     """Take blocks of places from the shared counter and settle their outputs, until none is left."""
     batch, channels, height, width, out_channels = shape
     rows, cols = tables
     per_group, outs, area = channels // groups, out_channels // groups, height * width
     places, kernel = rows.shape[0] * cols.shape[0], rows.shape[1] * cols.shape[1]
     step = min(outs, 512 if places >= 16 else 256)
-    steps, blocks = (outs + step - 1) // step, words.shape[1]
+    steps, blocks = (outs + step - 1) // step, (places + length - 1) // length
+    words = active[0]
     reserve = max(CHUNK, 4 * TOGETHER * layer.size)
     slots, sorts = np.empty(length, np.int64), np.empty(length, np.int64)
     block = Block(
@@ -80,6 +90,8 @@ def _work(inputs, shape, layer, tables, groups, words, starts, length, counters,
         np.empty(length * step, np.int64),
         np.empty(length * step, np.int64),
         np.empty(length * step, np.int64),
+        np.empty(length * step, np.float64),
+        np.empty(length * step, inputs.dtype),
     )
     room = room_for_rows(layer.size, inputs)
     to, end = 0, 0
@@ -96,7 +108,7 @@ def _work(inputs, shape, layer, tables, groups, words, starts, length, counters,
         end_of_first = inputs.size - (per_group - 1) * area
         union = np.uint64(0)
         for out in range(from_out, to_out):
-            union |= words[image, turn, out]
+            union |= at(words, (image * blocks + turn) * out_channels + out)
         taken, plain, border = 0, 0, 0
         while union != np.uint64(0):
             spot = first_bit(union)
@@ -113,9 +125,9 @@ def _work(inputs, shape, layer, tables, groups, words, starts, length, counters,
         for slot in range(taken):
             block.lengths[slot] = norm(block.fields, slot * layer.field_stride, layer.whole)
             block.trust[slot] = 1.0
-        about = (out_channels, places, turn * length)
+        about = (out_channels, places, blocks, turn * length)
         outputs = (from_out, to_out)
-        many = _list_active(words, starts, image, turn, outputs, about, slots, answer.owners, block)
+        many = _list_active(active, image, turn, outputs, about, slots, layer, answer.owners, block)
         for begin in range(0, many, TOGETHER):
             batched = min(TOGETHER, many - begin)
             if end - to < batched * layer.size + LANES:
@@ -126,14 +138,14 @@ def _work(inputs, shape, layer, tables, groups, words, starts, length, counters,
 
 @njit(**HOT)
 def _flatten(first, last, answer, outputs, size, synapses):
-    """The chosen positions of rows first ≤ row < last as synapses; whole lanes where the next row overwrites them."""
+    """The chosen positions of rows first ≤ row < last as synapses; a few at once where the next row overwrites them."""
     arena, owners, where, offsets = answer
     stop = offsets[last]
     for row in range(first, last):
         base, to, source = owners[row] % outputs * size, offsets[row], where[row]
         chosen = offsets[row + 1] - to
-        if chosen <= LANES and to + LANES <= stop:
-            for k in range(LANES):
+        if chosen <= FEW and to + FEW <= stop:
+            for k in range(FEW):
                 put(synapses, to + k, base + at(arena, source + k))
         else:
             for k in range(chosen):
@@ -151,7 +163,8 @@ def select(inputs, shape, layer, stride, rows, cols, active, options, groups, re
     whole = (size + LANES - 1) // LANES * LANES
     unit = 1.01 * (size / WORD + 16) * (2.0**-24 if inputs.itemsize == 4 else 2.0**-53)
     length = min(WORD if places >= 1024 else 16, max(4, FIELDS // size))
-    words, starts, n = words_of(active, batch, out_channels, places, length)
+    words, starts, bases = words_of(active, batch, out_channels, places, length)
+    n = bases[-1]
     space = 2 * n * size + workers * max(CHUNK, 4 * TOGETHER * size) + LANES if n > 0 else 0
     arena = np.empty(space, np.int32)
     arena_values = np.empty(space if amounts else 0, np.float32)
@@ -166,9 +179,8 @@ def select(inputs, shape, layer, stride, rows, cols, active, options, groups, re
             numbers = (theta, covers_value, amounts, size, whole, stride, whole + LANES, unit, 1 / size, cols.shape[1], kernel, height * width)
             described = Layer(weight, output, flipped, norms, bias, *numbers, inner, outer)
             answer = Answer(arena, arena_values, owners, where, offsets, reached)
-            _work(inputs, shape, described, (rows, cols), groups, words, starts, length, counters, answer)
-    for row in range(n):
-        offsets[row + 1] += offsets[row]
+            _work(inputs, shape, described, (rows, cols), groups, (words, starts, bases), length, counters, answer)
+    summed(offsets)
     synapses = np.empty(offsets[n], np.int64)
     chosen_values = np.empty(offsets[n] if amounts else 0, np.float32)
     pieces = 16 * workers

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from netpaths.lanes import HOT, WORD, at, first_bit, put, take
+from netpaths.kernels._candidates import list_bits
+from netpaths.kernels._words import summed
+from netpaths.lanes import HOT, LANES, WORD, at, marked, put, put_lanes, take
 
 LINES = 8
 """Output channels a worker takes at once."""
@@ -18,33 +20,37 @@ def _bounds(active, places, lines):
     for row in range(active.size):
         line = at(active, row) // places + 1
         put(bounds, line, at(bounds, line) + 1)
-    for line in range(lines):
-        bounds[line + 1] += bounds[line]
+    summed(bounds)
     return bounds
 
 
 @njit(**HOT)
-def _mark(words, owners, offsets, synapses, rows, outputs, size):
-    """Set the bit of every position that rows[0] ≤ row < rows[1] chose."""
+def _mark(marks, owners, offsets, synapses, rows, before, size):
+    """Mark every position that rows[0] ≤ row < rows[1] chose; ``before`` outputs belong to images before theirs."""
     for row in range(rows[0], rows[1]):
-        shift = at(owners, row) % outputs * size
+        shift = (at(owners, row) - before) * size
         for k in range(at(offsets, row), at(offsets, row + 1)):
-            position = np.uint64(at(synapses, k) - shift)
-            place = np.int64(position >> np.uint64(6))
-            put(words, place, at(words, place) | np.uint64(1) << (position & np.uint64(63)))
+            put(marks, at(synapses, k) - shift, np.uint8(1))
 
 
 @njit(**HOT)
-def _list(words, base, keys, to):
-    """Write base + k for every bit k that is set to keys[to:], and clear them; returns where the next one goes."""
-    for place in range(words.size):
-        word = at(words, place)
-        put(words, place, np.uint64(0))
-        while word != np.uint64(0):
-            put(keys, to, base + place * WORD + first_bit(word))
-            to += 1
-            word &= word - np.uint64(1)
-    return to
+def _list(marks, positions, to):
+    """Write the places of all marks to positions[to:], and clear them; returns how many they are."""
+    first = to
+    for start in range(0, marks.size, WORD):
+        word = marked(marks, start)
+        if word != np.uint64(0):
+            to += list_bits(word, start, positions, to)
+            for lane in range(0, WORD, LANES):
+                put_lanes(marks, start + lane, np.uint8(0))
+    return to - first
+
+
+@njit(**HOT)
+def _flatten(positions, source, base, keys, start, stop):
+    """Write base + positions[source:] to keys[start:stop]."""
+    for k in range(stop - start):
+        put(keys, start + k, base + at(positions, source + k))
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -54,26 +60,23 @@ def weights(active, offsets, synapses, shape, places, workers):
     channels = outputs // places
     lines = batch * channels
     bounds = _bounds(active, places, lines)
-    room = np.empty(synapses.size, np.int64)
+    positions = np.empty(synapses.size + lines * LANES, np.int32)
     starts = np.zeros(lines + 1, np.int64)
     counter = np.zeros(1, np.int64)
     for _worker in prange(workers):
-        words = np.zeros((size + WORD - 1) // WORD, np.uint64)
+        marks = np.zeros((size + WORD - 1) // WORD * WORD, np.uint8)
         while True:
             first = take(counter, 0, LINES)
             if first >= lines:
                 break
             for line in range(first, min(first + LINES, lines)):
-                if bounds[line] == bounds[line + 1]:
-                    continue
-                _mark(words, active, offsets, synapses, (bounds[line], bounds[line + 1]), outputs, size)
-                to = offsets[bounds[line]]
-                starts[line + 1] = _list(words, line % channels * size, room, to) - to
-    for line in range(lines):
-        starts[line + 1] += starts[line]
+                if bounds[line] < bounds[line + 1]:
+                    rows, before = (bounds[line], bounds[line + 1]), line // channels * outputs
+                    _mark(marks, active, offsets, synapses, rows, before, size)
+                    starts[line + 1] = _list(marks, positions, offsets[bounds[line]] + line * LANES)
+    summed(starts)
     keys = np.empty(starts[lines], np.int64)
     for line in prange(lines):
-        source = offsets[bounds[line]] - starts[line]
-        for k in range(starts[line], starts[line + 1]):
-            keys[k] = room[source + k]
+        source = offsets[bounds[line]] + line * LANES
+        _flatten(positions, source, line % channels * size, keys, starts[line], starts[line + 1])
     return starts[::channels].copy(), keys

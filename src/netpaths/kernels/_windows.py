@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from netpaths.kernels._words import words_of
+from netpaths.kernels._words import summed, words_of
 from netpaths.lanes import HOT, WORD, bits_set, first_bit, take
 
 
@@ -56,7 +56,8 @@ def windows(inputs, shape, rows, cols, active, output, flipped, options, groups,
     per_group, outs = channels // groups, out_channels // groups
     area, out_width, kernel = height * width, cols.shape[0], rows.shape[1] * cols.shape[1]
     places, size = rows.shape[0] * out_width, per_group * kernel
-    words, starts, n = words_of(active, batch, out_channels, places, WORD)
+    words, starts, bases = words_of(active, batch, out_channels, places, WORD)
+    blocks, n = (places + WORD - 1) // WORD, bases[-1]
     owners, bits = np.empty(n, np.int64), np.empty(n, np.uint64)
     offsets = np.zeros(n + 1, np.int64)
     counter = np.zeros(1, np.int64)
@@ -68,8 +69,9 @@ def windows(inputs, shape, rows, cols, active, output, flipped, options, groups,
                 break
             image, out = line // out_channels, line % out_channels
             start = (image * channels + out // outs * per_group) * area
-            for block in range(words.shape[1]):
-                word, row = words[image, block, out], starts[image, block, out]
+            for block in range(blocks):
+                cell = (image * blocks + block) * out_channels + out
+                word, row = words[cell], starts[cell] + bases[line]
                 while word != np.uint64(0):
                     place = block * WORD + first_bit(word)
                     word &= word - np.uint64(1)
@@ -90,8 +92,7 @@ def windows(inputs, shape, rows, cols, active, output, flipped, options, groups,
                         at = rows[y, inner // cols.shape[1]] * width + cols[x, inner % cols.shape[1]]
                         reached[start + position // kernel * area + at] = 1
                     row += 1
-    for row in range(n):
-        offsets[row + 1] += offsets[row]
+    summed(offsets)
     synapses = np.empty(offsets[n], np.int64)
     chosen_values = np.empty(offsets[n] if amounts else 0, np.float32)
     pieces = 16 * workers

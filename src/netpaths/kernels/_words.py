@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from netpaths.lanes import WORD, bits_set, marked
+from netpaths.lanes import HOT, WORD, at, bits_set, marked, put
 
 
-@njit(cache=True, nogil=True)
+@njit(**HOT)
 def word_of(marks, start, stop):
     """The marks start ≤ k < stop as bits, at most WORD of them."""
     if start + WORD <= marks.size:
@@ -23,21 +23,42 @@ def word_of(marks, start, stop):
     return word
 
 
+@njit(**HOT)
+def _line(active, start, stop, length, words, starts, first, step):
+    """The blocks of the marks start ≤ k < stop, to places ``step`` apart; returns how many are active."""
+    total = 0
+    for place in range(start, stop, length):
+        word = word_of(active, place, min(place + length, stop))
+        put(words, first, word)
+        put(starts, first, total)
+        total += bits_set(word)
+        first += step
+    return total
+
+
+@njit(**HOT)
+def summed(counts):
+    """Turn counts[1:] into what they sum up to; counts[0] is 0."""
+    total = counts[0]
+    for row in range(1, counts.size):
+        total += at(counts, row)
+        put(counts, row, total)
+
+
 @njit(cache=True, nogil=True, parallel=True)
 def words_of(active, batch, out_channels, places, length):
-    """The active outputs as bits, (batch, blocks, out_channels), and the row of each block's first one."""
+    """The active outputs as bits, and the rows they belong to.
+
+    Returns the words of blocks of ``length`` places, flat (batch, blocks, out_channels); how many rows of its line, an
+    image's channel, come before each block, of the same shape; each line's first row, (batch · out_channels + 1,).
+    """
     blocks = (places + length - 1) // length
-    words = np.empty((batch, blocks, out_channels), np.uint64)
+    words = np.zeros(batch * blocks * out_channels, np.uint64)
+    starts = np.empty(words.size, np.int64)
+    bases = np.zeros(batch * out_channels + 1, np.int64)
     for line in prange(batch * out_channels):
-        for block in range(blocks):
-            start = line * places + block * length
-            stop = min(start + length, (line + 1) * places)
-            words[line // out_channels, block, line % out_channels] = word_of(active, start, stop)
-    starts = np.empty(words.shape, np.int64)
-    total = 0
-    for image in range(batch):
-        for out in range(out_channels):
-            for block in range(blocks):
-                starts[image, block, out] = total
-                total += bits_set(words[image, block, out])
-    return words, starts, total
+        first = line // out_channels * blocks * out_channels + line % out_channels
+        stop = min((line + 1) * places, active.size)
+        bases[line + 1] = _line(active, line * places, stop, length, words, starts, first, out_channels)
+    summed(bases)
+    return words, starts, bases
