@@ -248,10 +248,9 @@ def _preceding(lane_count):
 preceded_few, preceded = _preceding(FEW), _preceding(LANES)
 
 
-def _compressed(builder, vector, word):
-    """The lanes whose bit of ``word`` is set, moved to the front; zeros behind them."""
+def _compressed(builder, vector, mask):
+    """The lanes whose bit of ``mask`` is set, moved to the front; zeros behind them."""
     count, width = vector.type.count, vector.type.element.width
-    mask = builder.bitcast(builder.trunc(word, ir.IntType(count)) if count < WORD else word, _bits(count))
     name = f"llvm.x86.avx512.mask.compress.v{count}i{width}"
     function = ir.FunctionType(vector.type, [vector.type, vector.type, mask.type])
     compress = cgutils.get_or_insert_function(builder.module, function, name)
@@ -263,32 +262,41 @@ def _bits(count):
 
 
 @intrinsic
-def placed(typing, word, first, places, to):
-    """Write first + k for every bit k that is set to places[to:], int32, ascending; returns how many they are.
+def placed(typing, words, first, count, places, to):
+    """Write the places of the bits set in words[first : first + count] to places[to:], int32, ascending.
 
-    Up to LANES places beyond them are overwritten.
+    Returns how many they are. Up to LANES places beyond them are overwritten.
     """
-    signature = types.int64(types.uint64, types.int64, places, types.int64)
+    place = types.int64
+    signature = types.int64(words, place, place, places, place)
 
     def generate(context, builder, signature, arguments):
-        word, first = arguments[:2]
+        count = arguments[2]
+        source = _pointer(context, builder, signature, arguments, 0, arguments[1])
+        target = _pointer(context, builder, signature, arguments, 3, arguments[4])
         narrow, wide = ir.VectorType(ir.IntType(8), WORD), ir.VectorType(INDEX, LANES)
-        spots = _compressed(builder, ir.Constant(narrow, list(range(WORD))), word)
-        target = _pointer(context, builder, signature, arguments, 2, arguments[3])
-        base = _spread(builder, builder.trunc(first, INDEX), wide)
+        base = cgutils.alloca_once_value(builder, ir.Constant(wide, [0] * LANES))
+        total = cgutils.alloca_once_value(builder, ir.Constant(count.type, 0))
+        with cgutils.for_range(builder, count) as loop:
+            spot = builder.gep(source, [loop.index])
+            mask = builder.load(builder.bitcast(spot, _bits(WORD).as_pointer()), align=8)
+            spots = _compressed(builder, ir.Constant(narrow, list(range(WORD))), mask)
+            taken = builder.ctpop(builder.load(spot))
+            end = builder.gep(target, [builder.load(total)])
 
-        def write(start):
-            lanes = ir.Constant(ir.VectorType(INDEX, LANES), list(range(start, start + LANES)))
-            value = builder.add(builder.zext(builder.shuffle_vector(spots, spots, lanes), wide), base)
-            spot = builder.gep(target, [ir.Constant(ir.IntType(64), start)])
-            builder.store(value, builder.bitcast(spot, wide.as_pointer()), align=4)
+            def write(start, spots=spots, end=end):
+                lanes = ir.Constant(ir.VectorType(INDEX, LANES), list(range(start, start + LANES)))
+                value = builder.add(builder.zext(builder.shuffle_vector(spots, spots, lanes), wide), builder.load(base))
+                here = builder.gep(end, [ir.Constant(ir.IntType(64), start)])
+                builder.store(value, builder.bitcast(here, wide.as_pointer()), align=4)
 
-        taken = builder.ctpop(word)
-        write(0)
-        with builder.if_then(builder.icmp_unsigned(">", taken, ir.Constant(taken.type, LANES)), likely=False):
-            for start in range(LANES, WORD, LANES):
-                write(start)
-        return taken
+            write(0)
+            with builder.if_then(builder.icmp_unsigned(">", taken, ir.Constant(taken.type, LANES)), likely=False):
+                for start in range(LANES, WORD, LANES):
+                    write(start)
+            builder.store(builder.add(builder.load(total), taken), total)
+            builder.store(builder.add(builder.load(base), ir.Constant(wide, [WORD] * LANES)), base)
+        return builder.load(total)
 
     return signature, generate
 
@@ -306,7 +314,8 @@ def kept(typing, values, at, word, into, to):
         source = _pointer(context, builder, signature, arguments, 0, arguments[1])
         target = _pointer(context, builder, signature, arguments, 3, arguments[4])
         loaded = builder.load(builder.bitcast(source, vector.as_pointer()), align=4)
-        chosen = _compressed(builder, loaded, arguments[2])
+        mask = builder.bitcast(builder.trunc(arguments[2], ir.IntType(LANES)), _bits(LANES))
+        chosen = _compressed(builder, loaded, mask)
         builder.store(chosen, builder.bitcast(target, vector.as_pointer()), align=4)
         return context.get_dummy_value()
 

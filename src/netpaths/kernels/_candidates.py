@@ -38,32 +38,12 @@ def swept(words, to, source, turned, whole, size, pivot):
 
 
 @njit(**HOT)
-def listed_together(word, first, places, to):
-    """Write first + k for every bit k that is set to places[to:], int32; returns how many they are.
+def placed_together(words, first, count, bases, spots, to):
+    """The places of the bits set in words[first : first + count], to spots[to:]; returns how many they are.
 
     Up to LANES places beyond them are overwritten.
     """
-    return placed(word, first, places, to)
-
-
-@njit(**HOT)
-def listed_by_bits(word, first, places, to):
-    """As `listed_together`, bit by bit."""
-    taken = bits_set(word)
-    while word != np.uint64(0):
-        put(places, to, np.int32(first + first_bit(word)))
-        word &= word - np.uint64(1)
-        to += 1
-    return taken
-
-
-@njit(**HOT)
-def placed_together(words, first, count, bases, spots, to):
-    """The places of the bits set in words[first : first + count], to spots[to:]; returns how many they are."""
-    taken = 0
-    for place in range(count):
-        taken += placed(at(words, first + place), place * WORD, spots, to + taken)
-    return taken
+    return placed(words, first, count, spots, to)
 
 
 @njit(**HOT)
@@ -102,7 +82,6 @@ def kept_by_bits(spots, base, word, into, to):
         to += 1
 
 
-list_bits = listed_together if COMPRESSES else listed_by_bits
 places_of_bits = placed_together if COMPRESSES else placed_by_bits
 keep = kept_together if COMPRESSES else kept_by_bits
 

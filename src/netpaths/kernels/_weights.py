@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from netpaths.kernels._candidates import list_bits
+from netpaths.kernels._candidates import places_of_bits
 from netpaths.kernels._words import summed
 from netpaths.lanes import HOT, LANES, WORD, at, marked, put, put_lanes, take
 
@@ -34,16 +34,13 @@ def _mark(marks, owners, offsets, synapses, rows, before, size):
 
 
 @njit(**HOT)
-def _list(marks, positions, to):
+def _list(marks, words, bases, positions, to):
     """Write the places of all marks to positions[to:], and clear them; returns how many they are."""
-    first = to
-    for start in range(0, marks.size, WORD):
-        word = marked(marks, start)
-        if word != np.uint64(0):
-            to += list_bits(word, start, positions, to)
-            for lane in range(0, WORD, LANES):
-                put_lanes(marks, start + lane, np.uint8(0))
-    return to - first
+    for place in range(words.size - 1):
+        put(words, place, marked(marks, place * WORD))
+    for start in range(0, marks.size, LANES):
+        put_lanes(marks, start, np.uint8(0))
+    return places_of_bits(words, 0, words.size - 1, bases, positions, to)
 
 
 @njit(**HOT)
@@ -65,6 +62,8 @@ def weights(active, offsets, synapses, shape, places, workers):
     counter = np.zeros(1, np.int64)
     for _worker in prange(workers):
         marks = np.zeros((size + WORD - 1) // WORD * WORD, np.uint8)
+        words = np.empty(marks.size // WORD + 1, np.uint64)
+        bases = np.empty(words.size, np.int64)
         while True:
             first = take(counter, 0, LINES)
             if first >= lines:
@@ -73,7 +72,7 @@ def weights(active, offsets, synapses, shape, places, workers):
                 if bounds[line] < bounds[line + 1]:
                     rows, before = (bounds[line], bounds[line + 1]), line // channels * outputs
                     _mark(marks, active, offsets, synapses, rows, before, size)
-                    starts[line + 1] = _list(marks, positions, offsets[bounds[line]] + line * LANES)
+                    starts[line + 1] = _list(marks, words, bases, positions, offsets[bounds[line]] + line * LANES)
     summed(starts)
     keys = np.empty(starts[lines], np.int64)
     for line in prange(lines):
