@@ -9,6 +9,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
@@ -28,6 +29,11 @@ INDEX = ir.IntType(32)
 
 COMPRESSES = "+avx512vbmi2" in cpu_target.target_context.codegen().magic_tuple()[2]
 """Whether the processor moves chosen lanes together in one instruction: only then `placed` and `kept` are compiled."""
+
+
+def _check_flat(array):
+    if array.ndim != 1 or array.layout != "C":
+        raise TypingError("takes a flat, contiguous array")
 
 
 def _pointer(context, builder, signature, arguments, which, index):
@@ -70,6 +76,7 @@ def at(typing, array, place):
 
     numba's own index may count from the end; finding out costs more than reading, and hides what could be vectors.
     """
+    _check_flat(array)
 
     def generate(context, builder, signature, arguments):
         return builder.load(_pointer(context, builder, signature, arguments, 0, arguments[1]))
@@ -78,8 +85,20 @@ def at(typing, array, place):
 
 
 @intrinsic
+def byte_at(typing, address, place):
+    """The byte so many places behind an address in memory."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        return builder.load(builder.gep(pointer, [arguments[1]]))
+
+    return types.uint8(types.uint64, types.int64), generate
+
+
+@intrinsic
 def put(typing, array, place, value):
     """Write the element of a flat array at a place that is not negative."""
+    _check_flat(array)
 
     def generate(context, builder, signature, arguments):
         builder.store(arguments[2], _pointer(context, builder, signature, arguments, 0, arguments[1]))
@@ -265,7 +284,7 @@ def _bits(count):
 def placed(typing, words, first, count, places, to):
     """Write the places of the bits set in words[first : first + count] to places[to:], int32, ascending.
 
-    Returns how many they are. Up to LANES places beyond them are overwritten.
+    Returns how many they are. Places beyond them are overwritten, fewer than WORD.
     """
     place = types.int64
     signature = types.int64(words, place, place, places, place)

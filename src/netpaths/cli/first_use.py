@@ -48,6 +48,7 @@ def _ready_sets() -> None:
 
     indices = np.zeros(1, np.int64)
     words = bits.pack(indices, 1)
+    bits.from_masks(np.zeros((1, 1), np.bool_))
     bits.unpack(bits.unite(words, words)[0])
     bits.inside(words, indices)
     bits.shared(indices, indices)

@@ -27,6 +27,10 @@ Edit = Callable[[list[torch.Tensor], torch.Tensor], torch.Tensor]
 """Replaces a node's output, given the values of its inputs and the output."""
 
 
+FEW_RANKS = 3
+"""Up to so many ranks are searched one by one instead of sorting all classes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trace:
     """What a run recorded: logits (batch, classes) and, by node name, values (batch, *shape)."""
@@ -42,12 +46,20 @@ class Trace:
     @property
     def predicted(self) -> torch.Tensor:
         """The class with the largest logit, the first of equal ones: (batch,) int64."""
-        return ranked_classes(self.logits)[:, 0]
+        return ranked_classes(self.logits, 1)[:, 0]
 
 
-def ranked_classes(logits: torch.Tensor) -> torch.Tensor:
-    """Classes by falling logit, lowest index first among equal ones: (batch, classes) int64."""
-    return logits.sort(dim=1, descending=True, stable=True).indices
+def ranked_classes(logits: torch.Tensor, ranks: int | None = None) -> torch.Tensor:
+    """Classes by falling logit, lowest index first among equal ones: (batch, ``ranks`` or all classes) int64."""
+    if ranks is not None and ranks <= FEW_RANKS:
+        rest, found = logits.detach().clone(), []
+        for _ in range(ranks):
+            largest, classes = rest.max(dim=1)  # the first of equal ones
+            found.append(classes)
+            rest.scatter_(1, classes[:, None], -torch.inf)
+        if not bool(torch.isneginf(largest).any()):  # what is left could be classes found before
+            return torch.stack(found, dim=1)
+    return logits.sort(dim=1, descending=True, stable=True).indices[:, :ranks]
 
 
 class Graph:
@@ -73,6 +85,7 @@ class Graph:
         self.dtype = example.dtype
         self.output = self._find_output()
         self.classes = self.nodes[self.output].shape[0]
+        self._recorders: dict[frozenset[str], fx.GraphModule] = {}
         check_faithful(self.module, reference, example, values[self.output])
 
     def _find_output(self) -> str:
@@ -136,6 +149,8 @@ class Graph:
             raise BadInput(f"images have shape {shape}, this model takes {expected}")
         if x.dtype != self.dtype:
             raise BadInput(f"images are {x.dtype}, this model takes {self.dtype}")
+        if bool(torch.isfinite(x.sum())):  # one pass without a copy; a sum of finite pixels may still overflow
+            return
         bad = ~torch.isfinite(x).flatten(1).all(1)
         if bool(bad.any()):
             index = int(bad.nonzero()[0])
@@ -159,14 +174,26 @@ class Graph:
         keep = set(self.nodes) if record == "all" else set(record)
         for name in [*gates, *edits, *keep]:
             self.node(name)
+        if not gates and not edits:
+            return Trace(*self._recorder(frozenset(keep))(x))
         runner = _Runner(self, gates, edits, keep)
         logits = runner.run(x)
         return Trace(logits, runner.values)
 
+    def _recorder(self, keep: frozenset[str]) -> fx.GraphModule:
+        """The network compiled to return its logits and, by name, the values of the nodes ``keep``."""
+        if keep not in self._recorders:
+            copies: dict[fx.Node, fx.Node] = {}
+            graph = fx.Graph()
+            logits = graph.graph_copy(self.module.graph, copies)
+            graph.output((logits, {node.name: copy for node, copy in copies.items() if node.name in keep}))
+            self._recorders[keep] = fx.GraphModule(self.module, graph)
+        return self._recorders[keep]
+
     def runner_up(self, image: torch.Tensor) -> int | None:
         """The class with the second largest logit of one image of the input shape; None for a single class."""
         with torch.no_grad():
-            order = ranked_classes(self.run(image[None]).logits)[0]
+            order = ranked_classes(self.run(image[None]).logits, min(2, self.classes))[0]
         return int(order[1]) if len(order) > 1 else None
 
     def operations(self) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ plain torch, runs everywhere and is the oracle; `cpu` is compiled; `gpu` is comp
 from __future__ import annotations
 
 import os
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, reduce
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -92,15 +93,16 @@ def turned(
 
 
 def merged(
-    mask: torch.Tensor, reverse: torch.Tensor | None, other_mask: torch.Tensor, other_reverse: torch.Tensor | None
+    masks: Sequence[torch.Tensor], reverses: Sequence[torch.Tensor | None]
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What two readers selected together, and what all readers that selected it turn round; None where neither turns.
+    """What several readers selected together, and what all that selected it turn round; None where none turns any.
 
-    All are bool of one shape (batch, *shape).
+    masks: bool of one shape (batch, *shape), one a reader. reverses: of the same shape, what that reader turns round,
+    or None.
     """
-    if reverse is None and other_reverse is None:
-        return mask | other_mask, None
-    found: tuple[torch.Tensor, torch.Tensor] = _simple(mask).merged(mask, reverse, other_mask, other_reverse)
+    if all(reverse is None for reverse in reverses):
+        return reduce(torch.bitwise_or, masks), None
+    found: tuple[torch.Tensor, torch.Tensor] = _simple(masks[0]).merged(masks, reverses)
     return found
 
 

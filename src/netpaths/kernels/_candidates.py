@@ -41,7 +41,7 @@ def swept(words, to, source, turned, whole, size, pivot):
 def placed_together(words, first, count, bases, spots, to):
     """The places of the bits set in words[first : first + count], to spots[to:]; returns how many they are.
 
-    Up to LANES places beyond them are overwritten.
+    Places beyond them are overwritten, fewer than WORD.
     """
     return placed(words, first, count, spots, to)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from netpaths.lanes import HOT, at, put
+from netpaths.lanes import HOT, at, byte_at, put
+
+BLOCK = 1 << 13
+"""Neurons merged together, so that they stay in the nearest cache."""
 
 
 @njit(**HOT)
@@ -32,31 +35,41 @@ def turned(before, after, falling, mask, flipped, found, workers):
 
 
 @njit(**HOT)
-def _merged(mask, flipped, other_mask, other_flipped, either, found, start, stop):
-    """As `merged` for the neurons start ≤ k < stop."""
+def _join(part, turned, either, found, start, stop):
+    """Add one reader, whose marks stand at addresses; ``turned`` is 0 where it turns nothing round."""
     one = np.uint8(1)
-    if flipped.size and other_flipped.size:
+    if turned:
         for k in range(start, stop):
-            first, second = at(mask, k), at(other_mask, k)
-            both = (at(flipped, k) | (first ^ one)) & (at(other_flipped, k) | (second ^ one))
-            put(either, k, first | second)
-            put(found, k, both & (first | second))
-    elif flipped.size:
-        for k in range(start, stop):
-            first, second = at(mask, k), at(other_mask, k)
-            put(either, k, first | second)
-            put(found, k, at(flipped, k) & first & (second ^ one))
+            own = byte_at(part, k)
+            put(either, k, at(either, k) | own)
+            put(found, k, at(found, k) & (byte_at(turned, k) | (own ^ one)))
     else:
         for k in range(start, stop):
-            first, second = at(mask, k), at(other_mask, k)
-            put(either, k, first | second)
-            put(found, k, at(other_flipped, k) & second & (first ^ one))
+            own = byte_at(part, k)
+            put(either, k, at(either, k) | own)
+            put(found, k, at(found, k) & (own ^ one))
+
+
+@njit(**HOT)
+def _merged(readers, either, found, start, stop):
+    """As `merged` for the neurons start ≤ k < stop."""
+    for k in range(start, stop):
+        put(either, k, np.uint8(0))
+        put(found, k, np.uint8(1))
+    for reader in range(readers.shape[0]):
+        _join(readers[reader, 0], readers[reader, 1], either, found, start, stop)
+    for k in range(start, stop):
+        put(found, k, at(found, k) & at(either, k))
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def merged(mask, flipped, other_mask, other_flipped, either, found, workers):
-    """either[k]: neurons that a reader selected; found[k]: those that every reader that selected them turns round."""
-    size = mask.size
+def merged(readers, either, found, workers):
+    """either[k]: neurons that a reader selected; found[k]: those that every reader that selected them turns round.
+
+    readers: (readers, 2) uint64, the addresses of what each selected and of what it turns round, 0 for nothing.
+    """
+    size = either.size
+    blocks = (size + BLOCK - 1) // BLOCK
     for piece in prange(workers):
-        start, stop = size * piece // workers, size * (piece + 1) // workers
-        _merged(mask, flipped, other_mask, other_flipped, either, found, start, stop)
+        for block in range(blocks * piece // workers, blocks * (piece + 1) // workers):
+            _merged(readers, either, found, block * BLOCK, min(size, (block + 1) * BLOCK))

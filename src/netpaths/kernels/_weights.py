@@ -57,7 +57,7 @@ def weights(active, offsets, synapses, shape, places, workers):
     channels = outputs // places
     lines = batch * channels
     bounds = _bounds(active, places, lines)
-    positions = np.empty(synapses.size + lines * LANES, np.int32)
+    positions = np.empty(synapses.size + lines * WORD, np.int32)
     starts = np.zeros(lines + 1, np.int64)
     counter = np.zeros(1, np.int64)
     for _worker in prange(workers):
@@ -72,10 +72,10 @@ def weights(active, offsets, synapses, shape, places, workers):
                 if bounds[line] < bounds[line + 1]:
                     rows, before = (bounds[line], bounds[line + 1]), line // channels * outputs
                     _mark(marks, active, offsets, synapses, rows, before, size)
-                    starts[line + 1] = _list(marks, words, bases, positions, offsets[bounds[line]] + line * LANES)
+                    starts[line + 1] = _list(marks, words, bases, positions, offsets[bounds[line]] + line * WORD)
     summed(starts)
     keys = np.empty(starts[lines], np.int64)
     for line in prange(lines):
-        source = offsets[bounds[line]] + line * LANES
+        source = offsets[bounds[line]] + line * WORD
         _flatten(positions, source, line % channels * size, keys, starts[line], starts[line + 1])
     return starts[::channels].copy(), keys

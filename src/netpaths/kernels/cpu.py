@@ -5,7 +5,7 @@ The same answer as `netpaths.kernels.reference`, whatever the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -127,11 +127,14 @@ def turned(
 
 
 def merged(
-    mask: torch.Tensor, reverse: torch.Tensor | None, other_mask: torch.Tensor, other_reverse: torch.Tensor | None
+    masks: Sequence[torch.Tensor], reverses: Sequence[torch.Tensor | None]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As `netpaths.kernels.merged`."""
-    either, found = (torch.empty(mask.shape, dtype=torch.bool) for _ in range(2))
-    parallel("merged")(*map(marks, (mask, reverse, other_mask, other_reverse, either, found)))
+    either, found = (torch.empty(masks[0].shape, dtype=torch.bool) for _ in range(2))
+    parts = [mask.contiguous() for mask in masks]
+    turns = [None if reverse is None else reverse.contiguous() for reverse in reverses]
+    places = [(part.data_ptr(), 0 if turn is None else turn.data_ptr()) for part, turn in zip(parts, turns)]
+    parallel("merged")(np.array(places, np.uint64), marks(either), marks(found))
     return either, found
 
 

@@ -12,7 +12,8 @@ Products are taken in the input's type and summed in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 from dataclasses import replace
 
 import torch
@@ -75,13 +76,12 @@ def turned(
 
 
 def merged(
-    mask: torch.Tensor, reverse: torch.Tensor | None, other_mask: torch.Tensor, other_reverse: torch.Tensor | None
+    masks: Sequence[torch.Tensor], reverses: Sequence[torch.Tensor | None]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As `netpaths.kernels.merged`."""
-    nothing = torch.zeros((), dtype=torch.bool, device=mask.device)
-    left, right = (nothing if own is None else own for own in (reverse, other_reverse))
-    either = mask | other_mask
-    return either, (left | ~mask) & (right | ~other_mask) & either
+    either = reduce(torch.bitwise_or, masks)
+    silent = (~mask if reverse is None else reverse | ~mask for mask, reverse in zip(masks, reverses))
+    return either, reduce(torch.bitwise_and, silent, either)
 
 
 Answer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

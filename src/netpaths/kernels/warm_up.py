@@ -27,7 +27,7 @@ def warm_up(dtype: torch.dtype = torch.float32) -> float:
     values, active = torch.ones(1, 2, dtype=dtype), torch.ones(1, 2, dtype=torch.bool)
     cpu.operands(Sums(values, values, active, values, None, 0.5))
     cpu.turned(values, values, active, active, active)
-    cpu.merged(active, active, active, active)
+    cpu.merged([active, active], [active, None])
     return perf_counter() - started
 
 

@@ -13,6 +13,7 @@ the released artifact; every departure stands in the rule's own file.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -82,7 +83,7 @@ class EffectivePath:
     def select(self, graph: Graph, trace: Trace, ranks: tuple[int, ...] = (1,)) -> list[list[Path]]:
         """The paths of what `forward` recorded: a list (ranks) of lists (batch)."""
         self._check(graph, ranks)
-        needed, order = self._needed(graph), ranked_classes(trace.logits)
+        needed, order = self._needed(graph), ranked_classes(trace.logits, max(ranks, default=1))
         with torch.no_grad():
             return [self._paths(graph, trace, needed, order, rank) for rank in ranks]
 
@@ -114,14 +115,15 @@ class EffectivePath:
 
     def _paths(self, graph: Graph, trace: Trace, needed: tuple[str, ...], order: torch.Tensor, rank: int) -> list[Path]:
         seeds = order[:, rank - 1]
-        active = {graph.output: _seed(trace.logits, seeds, self.contributions)}
+        active: dict[str, list[Active]] = defaultdict(list)
+        active[graph.output].append(_seed(trace.logits, seeds, self.contributions))
         rows: list[tuple[Site, list[Elements]]] = []
         packed: Packed = {}
         for name in reversed(needed):
             node = graph.nodes[name]
-            own = active.pop(name, None)
-            if own is None:
+            if name not in active:
                 continue
+            own = Active.merged(active.pop(name))
             inputs = tuple(trace.values[source] for source in node.inputs)
             selection = RULES[node.family.name](  # type: ignore[union-attr]
                 Layer(node, inputs, trace.values[name], own, self._selector())
@@ -130,10 +132,10 @@ class EffectivePath:
                 rows += self._synapse_sites(node, node.field, selection.synapses)
             rows += self._neuron_sites(node, own, packed)
             for source, part in zip(node.inputs, selection.inputs):
-                active[source] = active[source].merge(part) if source in active else part
+                active[source].append(part)
         rest = [name for name in graph.nodes if name in active and name not in needed]
         for name in reversed(rest):
-            rows += self._neuron_sites(graph.nodes[name], active[name], packed)
+            rows += self._neuron_sites(graph.nodes[name], Active.merged(active[name]), packed)
         return self._assemble(graph, rows, order, seeds, rank)
 
     def _assemble(

@@ -5,15 +5,42 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from netpaths.lanes import WORD, bits_set, first_bit
+from netpaths.lanes import HOT, WORD, at, bits_set, first_bit, marked, put
+
+
+@njit(**HOT)
+def _packed(marks, start, stop, words, to):
+    """Write the marks start ≤ k < stop as bits to words[to:]; returns how many are set."""
+    members = 0
+    for place in range(start, stop - WORD + 1, WORD):
+        word = marked(marks, place)
+        put(words, to, word)
+        members += bits_set(word)
+        to += 1
+    rest = (stop - start) % WORD
+    if rest:
+        word = np.uint64(0)
+        for bit in range(rest):
+            word |= np.uint64(at(marks, stop - rest + bit) != 0) << np.uint64(bit)
+        put(words, to, word)
+        members += bits_set(word)
+    return members
+
+
+@njit(cache=True, nogil=True)
+def packed(marks, size, words, members):
+    """Pack each row of marks, flat (n, size), into a row of words, flat (n, words); members[n] is how many are set."""
+    width = (size + WORD - 1) // WORD
+    for row in range(members.size):
+        members[row] = _packed(marks, row * size, (row + 1) * size, words, row * width)
 
 
 @njit(cache=True, nogil=True)
 def insert(words, indices):
     """Set the bits of ``indices``."""
     for position in range(indices.size):
-        index = indices[position]
-        words[index >> 6] |= np.uint64(1) << np.uint64(index & 63)
+        index = np.uint64(indices[position])
+        words[index >> np.uint64(6)] |= np.uint64(1) << (index & np.uint64(63))
 
 
 @njit(cache=True, nogil=True)
@@ -24,7 +51,7 @@ def unpack(words, members):
     for place in range(words.size):
         word = words[place]
         while word != np.uint64(0):
-            found[position] = place * WORD + first_bit(word)
+            put(found, position, place * WORD + first_bit(word))
             position += 1
             word &= word - np.uint64(1)
     return found
@@ -35,8 +62,8 @@ def unite(first, second, both):
     """Write the union of two packed sets to ``both``, which may be one of them; returns its number of members."""
     members = 0
     for place in range(both.size):
-        word = first[place] | second[place]
-        both[place] = word
+        word = at(first, place) | at(second, place)
+        put(both, place, word)
         members += bits_set(word)
     return members
 

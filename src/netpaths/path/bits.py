@@ -24,12 +24,13 @@ def words_for(size: int) -> int:
     return (size + 63) // 64
 
 
-def from_masks(masks: NDArray[np.bool_]) -> Words:
-    """The packed sets of flat masks (n, size): (n, words)."""
-    words = np.zeros((len(masks), words_for(masks.shape[1])), np.uint64)
-    packed = np.packbits(masks, axis=1, bitorder="little")
-    words.view(np.uint8)[:, : packed.shape[1]] = packed  # words are little-endian on every machine torch runs on
-    return words
+def from_masks(masks: NDArray[np.bool_]) -> tuple[Words, list[int]]:
+    """The packed sets of flat masks (n, size), (n, words), and how many members each has."""
+    count, size = masks.shape
+    words, members = np.empty((count, words_for(size)), np.uint64), np.empty(count, np.int64)
+    marks = np.ascontiguousarray(masks).view(np.uint8)
+    _compiled()["packed"](marks.reshape(-1), size, words.reshape(-1), members)
+    return words, members.tolist()
 
 
 def insert(words: Words, indices: Indices) -> None:
@@ -81,4 +82,4 @@ def _compiled() -> dict[str, Any]:
     with tolerant_cache():
         from netpaths.path import _compiled_bits
 
-    return {name: getattr(_compiled_bits, name) for name in ("insert", "inside", "shared", "unite", "unpack")}
+    return {name: getattr(_compiled_bits, name) for name in ("insert", "inside", "packed", "shared", "unite", "unpack")}

@@ -63,8 +63,7 @@ class Elements:
     def each_of(cls, masks: torch.Tensor) -> list[Elements]:
         """The true entries of every mask of a batch (n, *shape), each on a tensor of ``shape``."""
         shape = tuple(masks.shape[1:])
-        words = bits.from_masks(masks.detach().cpu().flatten(1).numpy())
-        members = np.bitwise_count(words).sum(1, dtype=np.int64).tolist()
+        words, members = bits.from_masks(masks.detach().cpu().flatten(1).numpy())
         return [cls.from_words(shape, row, prod(shape), count) for row, count in zip(words, members)]
 
     @classmethod
@@ -72,8 +71,8 @@ class Elements:
         """The non-zero entries of a boolean or non-negative float tensor of any shape."""
         flat = tensor.detach().cpu().reshape(-1).numpy()
         if flat.dtype == np.bool_:
-            words = bits.from_masks(flat[None])[0]
-            return cls.from_words(tuple(tensor.shape), words, flat.size if total is None else total)
+            (words,), (members,) = bits.from_masks(flat[None])
+            return cls.from_words(tuple(tensor.shape), words, flat.size if total is None else total, members)
         indices = np.flatnonzero(flat).astype(np.int64)
         values = flat[indices].astype(np.float32)
         if bool((values < 0).any()):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -55,11 +56,14 @@ class Active:
     reversed: torch.Tensor | None = None
     amount: torch.Tensor | None = None
 
-    def merge(self, other: Active) -> Active:
-        """The union of what two readers selected; readers that disagree on the sign leave the neuron's own."""
-        both = self.amount is not None and other.amount is not None
-        mask, turned = kernels.merged(self.mask, self.reversed, other.mask, other.reversed)
-        return Active(mask, turned, self.amount + other.amount if both else None)  # type: ignore[operator]
+    @staticmethod
+    def merged(parts: Sequence[Active]) -> Active:
+        """The union of what several readers selected; readers that disagree on the sign leave the neuron's own."""
+        if len(parts) == 1:
+            return parts[0]
+        mask, turned = kernels.merged([part.mask for part in parts], [part.reversed for part in parts])
+        amounts = [part.amount for part in parts if part.amount is not None]
+        return Active(mask, turned, reduce(torch.add, amounts) if len(amounts) == len(parts) else None)
 
 
 @dataclass(frozen=True, eq=False)
