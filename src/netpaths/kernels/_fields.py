@@ -31,15 +31,15 @@ def corners_of(start, end, width, tables, place, slot, block):
 
 @njit(**HOT)
 def _gather_runs(inputs, corners, layer, slot, fields):
-    """Copy the field of a slot in runs, each a row of the kernel; a run writes beyond its end what the next replaces."""
-    start, size, run = slot * layer.field_stride, layer.size, layer.run
-    rows, area = layer.runs // run, layer.area
+    """Copy the field of a slot in runs, each a row of the kernel; what one writes too much the next one replaces."""
+    start, size, run = slot * layer.field_stride, layer.size, layer.kernel_width
+    rows, area = layer.kernel // run, layer.area
     flat, room = corners.reshape(corners.size), corners.shape[1] * run
-    channels = size // layer.runs
+    channels = size // layer.kernel
     for c in range(channels):
         for i in range(rows):
             source = at(flat, i * room + slot) + c * area
-            to = start + c * layer.runs + i * run
+            to = start + c * layer.kernel + i * run
             if run <= 4:
                 copy_4(inputs, source, fields, to)
             elif run <= 8:
@@ -83,7 +83,7 @@ def gather(inputs, corners, layer, plain, border, fields):
         start = corners[0, plain[0]]
         for c in range(size):
             put(fields, plain[0] * layer.field_stride + c, at(inputs, start + c))
-    elif layer.run > 1:
+    elif layer.kernel_width > 1:
         for k in range(plain.size):
             _gather_runs(inputs, corners, layer, plain[k], fields)
     else:

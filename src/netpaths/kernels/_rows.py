@@ -1,4 +1,4 @@
-"""Numba source: several active outputs taken through the selection step by step, so that the processor overlaps them."""
+"""Numba source: active outputs taken through the selection together, step by step: the processor overlaps them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,14 @@ NEXT = 5e-324
 
 
 class Layer(NamedTuple):
-    """What does not change within a layer. weight, output and what belongs to them are flat arrays."""
+    """What does not change within a layer.
+
+    weight, output, flipped, norms and bias: as in `Problem`, flat. size: elements of a field; whole: of one in whole
+    lanes. stride, field_stride: from one row of weights, or of gathered fields, to the next. unit: the rounding error
+    of a quick sum over Σ |product|. inverse: 1 / size. kernel_width, kernel, area: elements of a kernel's row, of a
+    kernel, of an input channel. inner, outer: for every element of a field its place in the kernel, and where its
+    channel starts.
+    """
 
     weight: object
     output: object
@@ -51,15 +58,20 @@ class Layer(NamedTuple):
     field_stride: object
     unit: object
     inverse: object
-    run: object
-    runs: object
+    kernel_width: object
+    kernel: object
     area: object
     inner: object
     outer: object
 
 
 class Answer(NamedTuple):
-    """What the workers write: each to places of its own, or the same value."""
+    """What the workers write: each to places of its own, or all the same value.
+
+    arena, values: chosen positions, and contributions, each row's together. owners: the output of every row. where:
+    where a row's positions start in the arena. offsets: how many a row chose, one place later. reached: marks of the
+    inputs that were chosen.
+    """
 
     arena: object
     values: object
@@ -70,7 +82,13 @@ class Answer(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The gathered fields of a block of places, one a slot."""
+    """The gathered fields of a block of places, one a slot, and the outputs active there.
+
+    turned: room for a negated field. corners: (kernel, slots), the input that each cell of a kernel reads in the first
+    channel, -1 for padding. valid, lengths: a field's elements that are no padding, and its Euclidean length. trust: by
+    how much the guesses for this slot are changed. rows, outs, slots, values, signs: of every active output its row,
+    channel, slot, value and direction; the value is negative where it lies against the direction.
+    """
 
     fields: object
     turned: object
@@ -86,7 +104,11 @@ class Block(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Room for the steps of TOGETHER outputs."""
+    """Room for the steps of TOGETHER outputs.
+
+    guesses: by range of the goal. words, bases: which products are candidates. found, spots: the candidates' values
+    and places. belongs: the output of every chosen position. The rest holds a number for each output.
+    """
 
     guesses: object
     words: object

@@ -176,8 +176,27 @@ def select(inputs, shape, layer, stride, rows, cols, active, options, groups, re
     outer = (np.arange(size) // kernel * height * width).astype(np.int32)
     for _worker in prange(workers):
         if n > 0:
-            numbers = (theta, covers_value, amounts, size, whole, stride, whole + LANES, unit, 1 / size, cols.shape[1], kernel, height * width)
-            described = Layer(weight, output, flipped, norms, bias, *numbers, inner, outer)
+            described = Layer(
+                weight,
+                output,
+                flipped,
+                norms,
+                bias,
+                theta,
+                covers_value,
+                amounts,
+                size,
+                whole,
+                stride,
+                whole + LANES,
+                unit,
+                1 / size,
+                cols.shape[1],
+                kernel,
+                height * width,
+                inner,
+                outer,
+            )
             answer = Answer(arena, arena_values, owners, where, offsets, reached)
             _work(inputs, shape, described, (rows, cols), groups, (words, starts, bases), length, counters, answer)
     summed(offsets)

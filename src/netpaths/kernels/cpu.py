@@ -126,9 +126,7 @@ def turned(
     return found
 
 
-def merged(
-    masks: Sequence[torch.Tensor], reverses: Sequence[torch.Tensor | None]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def merged(masks: Sequence[torch.Tensor], reverses: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
     """As `netpaths.kernels.merged`."""
     either, found = (torch.empty(masks[0].shape, dtype=torch.bool) for _ in range(2))
     parts = [mask.contiguous() for mask in masks]

@@ -13,8 +13,8 @@ Products are taken in the input's type and summed in float64.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 from dataclasses import replace
+from functools import reduce
 
 import torch
 
@@ -75,9 +75,7 @@ def turned(
     return (downwards ^ (before < 0)) & mask
 
 
-def merged(
-    masks: Sequence[torch.Tensor], reverses: Sequence[torch.Tensor | None]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def merged(masks: Sequence[torch.Tensor], reverses: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
     """As `netpaths.kernels.merged`."""
     either = reduce(torch.bitwise_or, masks)
     silent = (~mask if reverse is None else reverse | ~mask for mask, reverse in zip(masks, reverses))
