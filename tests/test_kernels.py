@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from netpaths import EffectivePath, Graph
+from netpaths.graph import window_table
 from netpaths.kernels import Chosen, Problem, Sums, cpu, reference
 
 KERNELS = {"cpu": cpu.select, "reference": reference.select}
@@ -345,6 +347,34 @@ def real_problem(seed: int, dtype: torch.dtype = torch.float32, **shape: int) ->
 @pytest.mark.parametrize("seed", range(18))
 def test_kernels_agree_on_convolutions(seed: int, dtype: torch.dtype) -> None:
     question = real_problem(seed, dtype, kernel=1 + seed % 3 * 2, channels=(3, 16, 40, 64)[seed % 4])
+    assert_equal(cpu.select(question), reference.select(question))
+
+
+def any_convolution(seed: int) -> Problem:
+    """A convolution of any shape: wide and narrow kernels, strides, dilation, groups, padding, any share active."""
+    draw, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    groups, channels, out = draw.choice([1, 1, 2, 3]), draw.choice([1, 3, 8, 17, 40]), draw.choice([1, 3, 8, 20])
+    kernel = (draw.choice([1, 2, 3, 5]), draw.choice([1, 2, 3, 4, 5, 7, 8, 9, 11, 16, 17, 20]))
+    stride, dilation = (draw.choice([1, 2]), draw.choice([1, 3])), (1, draw.choice([1, 1, 2]))
+    border = (draw.randint(0, kernel[0] // 2), draw.randint(0, kernel[1] // 2))
+    side = (kernel[0] + draw.randrange(1, 20), dilation[1] * kernel[1] + draw.randrange(1, 30))
+    inputs = torch.randn(draw.choice([1, 2, 3]), channels * groups, *side, generator=generator)
+    inputs = inputs.relu() if seed % 2 else inputs
+    weight = torch.randn(out * groups, channels, *kernel, generator=generator)
+    output = nn.functional.conv2d(inputs, weight, None, stride, border, dilation, groups)
+    rows, cols = (
+        window_table(side[k], output.shape[2 + k], kernel[k], stride[k], dilation[k], (border[k], border[k]))
+        for k in (0, 1)
+    )
+    active = torch.rand(output.shape, generator=generator) < draw.choice([0.02, 0.2, 0.7])
+    turned = active & (torch.rand(output.shape, generator=generator) < 0.3) if seed % 3 == 0 else None
+    theta, value = draw.choice(THETAS), seed % 5 == 0
+    return Problem(inputs, weight, rows, cols, channels, groups, active, output, turned, theta, value, amounts=True)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_kernels_agree_on_any_convolution(seed: int) -> None:
+    question = any_convolution(seed)
     assert_equal(cpu.select(question), reference.select(question))
 
 
