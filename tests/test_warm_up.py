@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from netpaths import EffectivePath, Graph
+from netpaths import EffectivePath, Graph, compiling
 from netpaths.compiling import tolerant_cache, when_compiling
 from netpaths.kernels.warm_up import compilations, is_cached, warm_up
 
@@ -97,6 +97,30 @@ def test_without_a_folder_for_its_cache_functions_compile_in_memory(source: str)
         assert module.double(21) == 42
     assert begun
     assert module.add.stats.cache_path is None
+
+
+def test_a_change_in_any_source_compiles_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``double`` is compiled from a file that did not change, with ``add`` inside it."""
+    (tmp_path / "an_unchanged_source.py").write_text(SOURCE.replace("@njit\n", "@njit(cache=True)\n"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    misses = []
+    for content in ("one", "one", "another"):
+        monkeypatch.setattr(compiling, "fingerprint", lambda content=content: content)
+        monkeypatch.delitem(sys.modules, "an_unchanged_source", raising=False)
+        with tolerant_cache():
+            module = importlib.import_module("an_unchanged_source")
+        assert module.double(21) == 42
+        misses.append(sum(module.double.stats.cache_misses.values()))
+    assert misses == [1, 0, 1]
+
+
+def test_the_fingerprint_covers_every_numba_source() -> None:
+    package = Path(compiling.__file__).parent
+    covered = {file for pattern in compiling.SOURCES for file in package.glob(pattern)}
+    marks = ("import njit", "import intrinsic")
+    numba_source = {file for file in package.rglob("*.py") if any(mark in file.read_text() for mark in marks)}
+    assert numba_source <= covered
 
 
 def test_other_errors_of_decorating_are_kept() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from netpaths.kernels._direction import direction
 from netpaths.kernels._words import summed, words_of
 from netpaths.lanes import HOT, WORD, at, first_bit, put
 
@@ -23,24 +24,14 @@ def _chosen(first, second, theta):
 
 
 @njit(**HOT)
-def _sign(output, flipped, place, one):
-    """The direction of a sum, 1 or -1."""
-    negative = at(output, place) < 0
-    if flipped.size:
-        negative ^= at(flipped, place) != 0
-    return -one if negative else one
-
-
-@njit(**HOT)
 def _choose(first, second, output, flipped, options, word, start, row, answer):
     """Choose for the sums of a word, start + k for every bit k, whose rows start at ``row``."""
     theta, every = options
     owners, taken, offsets, reached_first, reached_second = answer
-    one = first.dtype.type(1)
     while word != np.uint64(0):
         place = start + first_bit(word)
         word &= word - np.uint64(1)
-        sign = _sign(output, flipped, place, one)
+        sign = direction(output, flipped, place)
         bits = FIRST | SECOND if every else _chosen(at(first, place) * sign, at(second, place) * sign, theta)
         put(owners, row, place)
         put(taken, row, bits)
@@ -92,5 +83,5 @@ def operands(
                 for k in range(offsets[row], offsets[row + 1]):
                     place = owners[row]
                     operand = first if synapses[k] % 2 == 0 else second
-                    values[k] = operand[place] * _sign(output, flipped, place, first.dtype.type(1))
+                    values[k] = operand[place] * direction(output, flipped, place)
     return owners, offsets, synapses, values

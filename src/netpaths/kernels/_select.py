@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from netpaths.kernels._direction import direction
 from netpaths.kernels._fields import corners_of, gather, norm
 from netpaths.kernels._rows import TOGETHER, Answer, Block, Layer, room_for_rows, settle
 from netpaths.kernels._words import summed, words_of
@@ -35,7 +36,7 @@ def _list_active(rows, image, turn, outs, about, slots, layer, owners, block):
     """List row, output channel, slot and value of a block's active outputs; how many they are."""
     words, starts, bases = rows
     out_channels, places, blocks, first = about
-    many, one = 0, layer.output.dtype.type(1)
+    many = 0
     for out in range(outs[0], outs[1]):
         cell = (image * blocks + turn) * out_channels + out
         word = at(words, cell)
@@ -45,12 +46,8 @@ def _list_active(rows, image, turn, outs, about, slots, layer, owners, block):
             spot = first_bit(word)
             word &= word - np.uint64(1)
             put(owners, row, owner + spot)
-            own = at(layer.output, owner + spot)
-            negative = own < 0
-            if layer.flipped.size:
-                negative ^= at(layer.flipped, owner + spot) != 0
-            sign = -one if negative else one
-            put(block.values, many, np.float64(own * sign))
+            sign = direction(layer.output, layer.flipped, owner + spot)
+            put(block.values, many, np.float64(at(layer.output, owner + spot) * sign))
             put(block.signs, many, sign)
             put(block.rows, many, row)
             put(block.outs, many, out)

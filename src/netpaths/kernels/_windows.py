@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from netpaths.kernels._direction import direction
 from netpaths.kernels._words import summed, words_of
 from netpaths.lanes import HOT, WORD, bits_set, first_bit, take
 
@@ -76,10 +77,7 @@ def windows(inputs, shape, rows, cols, active, output, flipped, options, groups,
                     place = block * WORD + first_bit(word)
                     word &= word - np.uint64(1)
                     y, x, owner = place // out_width, place % out_width, line * places + place
-                    negative = output[owner] < 0
-                    if flipped.size:
-                        negative ^= flipped[owner] != 0
-                    sign = inputs.dtype.type(-1 if negative else 1)
+                    sign = direction(output, flipped, owner)
                     about = (start, area, width, per_group)
                     count, total = _window(inputs, about, rows, cols, y, x, sign, values, spots)
                     goal = theta * (np.float64(output[owner] * sign) if covers_value else total)
@@ -106,14 +104,11 @@ def windows(inputs, shape, rows, cols, active, output, flipped, options, groups,
                 word &= word - np.uint64(1)
                 synapses[at] = base + position
                 if amounts:
-                    negative = output[owner] < 0
-                    if flipped.size:
-                        negative ^= flipped[owner] != 0
                     inner = position % kernel
                     start = (line // out_channels * channels + line % out_channels // outs * per_group) * area
                     y, x = place // out_width, place % out_width
                     source = rows[y, inner // cols.shape[1]] * width + cols[x, inner % cols.shape[1]]
                     value = inputs[start + position // kernel * area + source]
-                    chosen_values[at] = -value if negative else value
+                    chosen_values[at] = value * direction(output, flipped, owner)
                 at += 1
     return owners, offsets, synapses, chosen_values

@@ -28,8 +28,8 @@ def byte_at(typing, address, place):
     """The byte so many places behind an address in memory."""
 
     def generate(context, builder, signature, arguments):
-        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-        return builder.load(builder.gep(pointer, [arguments[1]]))
+        start = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        return builder.load(builder.gep(start, [arguments[1]]))
 
     return types.uint8(types.uint64, types.int64), generate
 
