@@ -26,7 +26,7 @@ def fingerprint() -> str:
 
 @contextmanager
 def tolerant_cache() -> Iterator[None]:
-    """Import numba sources inside it: its cache then knows all of them, or they compile in memory where it has no folder.
+    """Import numba sources inside it: its cache then knows all of them; they compile in memory where it has no folder.
 
     numba keeps compiled functions in the first folder that it may write to: NUMBA_CACHE_DIR, ``__pycache__`` beside
     the source, the user's cache folder. Where it may write to none, it refuses to decorate a function that asks for
