@@ -58,7 +58,7 @@ def _decorated(njit: Callable[..., Any], options: dict[str, Any], function: Any)
 
 def _stamped(function: Any) -> Any:
     """The function, whose compiled code is stale once any numba source has changed."""
-    kept = getattr(getattr(function, "_cache", None), "_cache_file", None)
+    kept: Any = getattr(getattr(function, "_cache", None), "_cache_file", None)
     if hasattr(kept, "_source_stamp"):
         kept._source_stamp = (kept._source_stamp, fingerprint())
     return function
