@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations, prune
 
 from netpaths import EffectivePath, Graph
 from netpaths.errors import BadInput, UnknownNode, UnsupportedOperation
+from netpaths.graph import ranked_classes
 from netpaths.graph.family import find_family, supported
 from networks import Network, random_network
 from oracle import Step
@@ -453,3 +454,24 @@ def _shape(steps: list[Step]) -> tuple[int, int, int]:
     from test_random_networks import input_shape
 
     return input_shape(3)
+
+
+def test_a_run_without_changes_is_the_run_that_can_be_changed() -> None:
+    """Recording by a compiled network against the interpreter that also gates, for more sets than are kept."""
+    graph = Graph(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.zeros(1, 4))
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    names = list(graph.nodes)
+    sets = [names[start:stop] for start in range(len(names)) for stop in range(start + 1, len(names) + 1)] * 2
+    assert len(sets) > 16
+    for record in sets:
+        plain, gated = graph.run(x, record=record), graph.run(x, gates={names[1]: torch.ones(8)}, record=record)
+        assert torch.equal(plain.logits, gated.logits)
+        assert set(plain.values) == set(record)
+        assert all(torch.equal(plain[name], gated[name]) for name in record)
+
+
+def test_few_ranks_are_the_first_of_all() -> None:
+    logits = torch.tensor([[1.0, 3.0, 3.0, 2.0], [0.0, -torch.inf, -torch.inf, -torch.inf], [2.0, 2.0, 2.0, 2.0]])
+    for ranks in (1, 2, 3, 4):
+        assert torch.equal(ranked_classes(logits, ranks), ranked_classes(logits)[:, :ranks])
+    assert ranked_classes(logits).tolist() == [[1, 2, 3, 0], [0, 1, 2, 3], [0, 1, 2, 3]]

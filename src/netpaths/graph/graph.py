@@ -27,6 +27,9 @@ Edit = Callable[[list[torch.Tensor], torch.Tensor], torch.Tensor]
 """Replaces a node's output, given the values of its inputs and the output."""
 
 
+RECORDERS = 16
+"""Compiled recorders a graph keeps, for as many sets of nodes; the oldest one goes first."""
+
 FEW_RANKS = 3
 """Up to so many ranks are searched one by one instead of sorting all classes."""
 
@@ -183,6 +186,8 @@ class Graph:
     def _recorder(self, keep: frozenset[str]) -> fx.GraphModule:
         """The network compiled to return its logits and, by name, the values of the nodes ``keep``."""
         if keep not in self._recorders:
+            if len(self._recorders) == RECORDERS:
+                del self._recorders[next(iter(self._recorders))]
             copies: dict[fx.Node, fx.Node] = {}
             graph = fx.Graph()
             logits = graph.graph_copy(self.module.graph, copies)
