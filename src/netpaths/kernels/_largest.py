@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from netpaths.kernels._words import summed, words_of
-from netpaths.lanes import HOT, WORD, at, first_bit, put
+from netpaths.kernels._words import listed, summed
+from netpaths.lanes import HOT, at, put
 
 
 @njit(**HOT)
@@ -51,41 +51,34 @@ def _ties(inputs, start, area, width, tables, position, value, base, synapses, r
 @njit(cache=True, nogil=True, parallel=True)
 def largest(inputs, shape, rows, cols, active, groups, every, amounts, reached, workers):
     """Active outputs, offsets, synapses and contributions of every row; marks what they read in ``reached``."""
-    batch, channels, height, width, out_channels = shape
+    _, channels, height, width, out_channels = shape
     per_group, outs = channels // groups, out_channels // groups
     area, out_width, kernel = height * width, cols.shape[0], rows.shape[1] * cols.shape[1]
     places, size = rows.shape[0] * out_width, per_group * kernel
-    words, starts, bases = words_of(active, batch, out_channels, places, WORD)
-    blocks, n = (places + WORD - 1) // WORD, bases[-1]
-    owners = np.empty(n, np.int64)
+    pieces = 16 * workers
+    owners = listed(active, pieces)
+    n = owners.size
     offsets = np.zeros(n + 1, np.int64)
     bests = np.empty(n, np.int64)
     values = np.empty(n, inputs.dtype)
     tables = (rows.reshape(rows.size), cols.reshape(cols.size), rows.shape[1], cols.shape[1])
-    for line in prange(batch * out_channels):
-        image, out = line // out_channels, line % out_channels
-        start = (image * channels + out // outs * per_group) * area
-        for block in range(blocks):
-            cell = (image * blocks + block) * out_channels + out
-            word, row = words[cell], starts[cell] + bases[line]
-            while word != np.uint64(0):
-                place = block * WORD + first_bit(word)
-                word &= word - np.uint64(1)
-                y, x = place // out_width, place % out_width
-                best, source, ties, value = _maximum(inputs, start, area, width, tables, per_group, y, x)
-                put(owners, row, line * places + place)
-                put(bests, row, best)
-                put(values, row, value)
-                put(offsets, row + 1, np.int64(ties if every else min(ties, 1)))
-                if best >= 0:
-                    put(reached, source, np.uint8(1))
-                row += 1
+    for piece in prange(pieces):
+        for row in range(n * piece // pieces, n * (piece + 1) // pieces):
+            line, place = at(owners, row) // places, at(owners, row) % places
+            start = (line // out_channels * channels + line % out_channels // outs * per_group) * area
+            y, x = place // out_width, place % out_width
+            best, source, ties, value = _maximum(inputs, start, area, width, tables, per_group, y, x)
+            put(bests, row, best)
+            put(values, row, value)
+            put(offsets, row + 1, np.int64(ties if every else min(ties, 1)))
+            if best >= 0:
+                put(reached, source, np.uint8(1))
     summed(offsets)
     synapses = np.empty(offsets[n], np.int64)
     chosen_values = np.empty(offsets[n] if amounts else 0, np.float32)
     outputs = out_channels * places
-    for piece in prange(16 * workers):
-        for row in range(n * piece // (16 * workers), n * (piece + 1) // (16 * workers)):
+    for piece in prange(pieces):
+        for row in range(n * piece // pieces, n * (piece + 1) // pieces):
             owner, first, stop = at(owners, row), at(offsets, row), at(offsets, row + 1)
             base = owner % outputs * size
             if stop > first:

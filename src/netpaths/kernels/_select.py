@@ -65,6 +65,33 @@ def _aligned(size, like):
     return room[start : start + size]
 
 
+@njit(**HOT)
+def _fields(inputs, union, start, first, width, tables, slots, sorts, layer, block):
+    """Gather the fields of the places first + k whose bit k is set in ``union``; how many they are.
+
+    slots[k] tells where; ``start`` is the first input of the group. sorts: room for slots, those of fields that may be
+    copied in runs from its start on, the others from its end.
+    """
+    per_group, length = layer.size // layer.kernel, slots.size
+    end_of_first = inputs.size - (per_group - 1) * layer.area
+    taken, plain, border = 0, 0, 0
+    while union != np.uint64(0):
+        spot = first_bit(union)
+        slots[spot] = taken
+        cells, whole = corners_of(start, end_of_first, width, tables, first + spot, taken, block)
+        block.valid[taken] = per_group * cells
+        sorts[plain if whole else length - 1 - border] = taken
+        plain, border = plain + whole, border + (not whole)
+        taken += 1
+        union &= union - np.uint64(1)
+    if taken > 0:
+        gather(inputs, block.corners, layer, sorts[:plain], sorts[length - border :], block.fields)
+    for slot in range(taken):
+        block.lengths[slot] = norm(block.fields, slot * layer.field_stride, layer.whole)
+        block.trust[slot] = 1.0
+    return taken
+
+
 @njit(cache=True, nogil=True)
 def _work(inputs, shape, layer, tables, groups, active, length, counters, answer):
     """Take blocks of places from the shared counter and settle their outputs, until none is left."""
@@ -102,26 +129,11 @@ def _work(inputs, shape, layer, tables, groups, active, length, counters, answer
         image = item // (blocks * steps * groups)
         from_out, to_out = group * outs + first, group * outs + min(first + step, outs)
         start = (image * channels + group * per_group) * area
-        end_of_first = inputs.size - (per_group - 1) * area
         union = np.uint64(0)
         for out in range(from_out, to_out):
             union |= at(words, (image * blocks + turn) * out_channels + out)
-        taken, plain, border = 0, 0, 0
-        while union != np.uint64(0):
-            spot = first_bit(union)
-            slots[spot] = taken
-            cells, whole = corners_of(start, end_of_first, width, tables, turn * length + spot, taken, block)
-            block.valid[taken] = per_group * cells
-            sorts[plain if whole else length - 1 - border] = taken
-            plain, border = plain + whole, border + (not whole)
-            taken += 1
-            union &= union - np.uint64(1)
-        if taken == 0:
+        if _fields(inputs, union, start, turn * length, width, tables, slots, sorts, layer, block) == 0:
             continue
-        gather(inputs, block.corners, layer, sorts[:plain], sorts[length - border :], block.fields)
-        for slot in range(taken):
-            block.lengths[slot] = norm(block.fields, slot * layer.field_stride, layer.whole)
-            block.trust[slot] = 1.0
         about = (out_channels, places, blocks, turn * length)
         outputs = (from_out, to_out)
         many = _list_active(active, image, turn, outputs, about, slots, layer, answer.owners, block)

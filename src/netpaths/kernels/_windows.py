@@ -6,8 +6,8 @@ import numpy as np
 from numba import njit, prange
 
 from netpaths.kernels._direction import direction
-from netpaths.kernels._words import summed, words_of
-from netpaths.lanes import HOT, WORD, bits_set, first_bit, take
+from netpaths.kernels._words import listed, summed
+from netpaths.lanes import HOT, bits_set, first_bit
 
 
 @njit(**HOT)
@@ -52,48 +52,38 @@ def _chosen(values, places, count, total, goal, theta):
 @njit(cache=True, nogil=True, parallel=True)
 def windows(inputs, shape, rows, cols, active, output, flipped, options, groups, reached, workers):
     """As `netpaths.kernels._select.select`, for fields of at most WORD elements whose weights are all 1."""
-    batch, channels, height, width, out_channels = shape
+    _, channels, height, width, out_channels = shape
     theta, covers_value, amounts = options
     per_group, outs = channels // groups, out_channels // groups
     area, out_width, kernel = height * width, cols.shape[0], rows.shape[1] * cols.shape[1]
     places, size = rows.shape[0] * out_width, per_group * kernel
-    words, starts, bases = words_of(active, batch, out_channels, places, WORD)
-    blocks, n = (places + WORD - 1) // WORD, bases[-1]
-    owners, bits = np.empty(n, np.int64), np.empty(n, np.uint64)
+    pieces = 16 * workers
+    owners = listed(active, pieces)
+    n = owners.size
+    bits = np.empty(n, np.uint64)
     offsets = np.zeros(n + 1, np.int64)
-    counter = np.zeros(1, np.int64)
-    for _worker in prange(workers):
+    for piece in prange(pieces):
         values, spots = np.empty(size, inputs.dtype), np.empty(size, np.int64)
-        while n > 0:
-            line = take(counter, 0, 1)
-            if line >= batch * out_channels:
-                break
-            image, out = line // out_channels, line % out_channels
-            start = (image * channels + out // outs * per_group) * area
-            for block in range(blocks):
-                cell = (image * blocks + block) * out_channels + out
-                word, row = words[cell], starts[cell] + bases[line]
-                while word != np.uint64(0):
-                    place = block * WORD + first_bit(word)
-                    word &= word - np.uint64(1)
-                    y, x, owner = place // out_width, place % out_width, line * places + place
-                    sign = direction(output, flipped, owner)
-                    about = (start, area, width, per_group)
-                    count, total = _window(inputs, about, rows, cols, y, x, sign, values, spots)
-                    goal = theta * (np.float64(output[owner] * sign) if covers_value else total)
-                    chosen = _chosen(values, spots, count, total, goal, theta)
-                    owners[row], bits[row], offsets[row + 1] = owner, chosen, bits_set(chosen)
-                    while chosen != np.uint64(0):
-                        position = first_bit(chosen)
-                        chosen &= chosen - np.uint64(1)
-                        inner = position % kernel
-                        at = rows[y, inner // cols.shape[1]] * width + cols[x, inner % cols.shape[1]]
-                        reached[start + position // kernel * area + at] = 1
-                    row += 1
+        for row in range(n * piece // pieces, n * (piece + 1) // pieces):
+            owner = owners[row]
+            line, place = owner // places, owner % places
+            start = (line // out_channels * channels + line % out_channels // outs * per_group) * area
+            y, x = place // out_width, place % out_width
+            sign = direction(output, flipped, owner)
+            about = (start, area, width, per_group)
+            count, total = _window(inputs, about, rows, cols, y, x, sign, values, spots)
+            goal = theta * (np.float64(output[owner] * sign) if covers_value else total)
+            chosen = _chosen(values, spots, count, total, goal, theta)
+            bits[row], offsets[row + 1] = chosen, bits_set(chosen)
+            while chosen != np.uint64(0):
+                position = first_bit(chosen)
+                chosen &= chosen - np.uint64(1)
+                inner = position % kernel
+                at = rows[y, inner // cols.shape[1]] * width + cols[x, inner % cols.shape[1]]
+                reached[start + position // kernel * area + at] = 1
     summed(offsets)
     synapses = np.empty(offsets[n], np.int64)
     chosen_values = np.empty(offsets[n] if amounts else 0, np.float32)
-    pieces = 16 * workers
     for piece in prange(pieces):
         for row in range(n * piece // pieces, n * (piece + 1) // pieces):
             at, owner, word = offsets[row], owners[row], bits[row]

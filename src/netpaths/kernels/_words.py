@@ -1,26 +1,11 @@
-"""Numba source: the active outputs of a layer as bits of words."""
+"""Numba source: the active outputs of a layer, as bits of words and as a list."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit, prange
 
-from netpaths.lanes import HOT, WORD, at, bits_set, marked, put
-
-
-@njit(**HOT)
-def word_of(marks, start, stop):
-    """The marks start ≤ k < stop as bits, at most WORD of them."""
-    if start + WORD <= marks.size:
-        word = marked(marks, start)
-        if stop - start < WORD:
-            word &= (np.uint64(1) << np.uint64(stop - start)) - np.uint64(1)
-        return word
-    word = np.uint64(0)
-    for place in range(start, stop):
-        if marks[place]:
-            word |= np.uint64(1) << np.uint64(place - start)
-    return word
+from netpaths.lanes import HOT, WORD, at, bits_set, first_bit, put, word_of
 
 
 @njit(**HOT)
@@ -62,3 +47,29 @@ def words_of(active, batch, out_channels, places, length):
         bases[line + 1] = _line(active, line * places, stop, length, words, starts, first, out_channels)
     summed(bases)
     return words, starts, bases
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def listed(active, pieces):
+    """The places of the active outputs, ascending; ``pieces`` is how many parts of the work are shared out."""
+    blocks = (active.size + WORD - 1) // WORD
+    words = np.empty(blocks, np.uint64)
+    firsts = np.zeros(pieces + 1, np.int64)
+    for piece in prange(pieces):
+        members = 0
+        for block in range(blocks * piece // pieces, blocks * (piece + 1) // pieces):
+            word = word_of(active, block * WORD, min((block + 1) * WORD, active.size))
+            put(words, block, word)
+            members += bits_set(word)
+        firsts[piece + 1] = members
+    summed(firsts)
+    found = np.empty(firsts[pieces], np.int64)
+    for piece in prange(pieces):
+        row = firsts[piece]
+        for block in range(blocks * piece // pieces, blocks * (piece + 1) // pieces):
+            word = at(words, block)
+            while word != np.uint64(0):
+                put(found, row, block * WORD + first_bit(word))
+                word &= word - np.uint64(1)
+                row += 1
+    return found

@@ -4,7 +4,7 @@ LLVM turns them into whatever the processor has; nothing but numba itself is nee
 without checks: the caller pads them to whole lanes.
 """
 
-from netpaths.lanes.choices import bits_set, first_bit, kept, marked, placed
+from netpaths.lanes.choices import bits_set, first_bit, kept, marked, placed, word_of
 from netpaths.lanes.memory import at, byte_at, copy_4, copy_8, copy_16, put, put_lanes, take
 from netpaths.lanes.sums import exact_sum, few_sum, lane_sum, preceded, preceded_few, sweep
 from netpaths.lanes.vectors import COMPRESSES, FEW, HOT, LANES, WORD
@@ -34,4 +34,5 @@ __all__ = [
     "put_lanes",
     "sweep",
     "take",
+    "word_of",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from netpaths.lanes.vectors import INDEX, LANES, WORD, bits, compressed, load, numbers, pointer, store
+from netpaths.lanes.vectors import HOT, INDEX, LANES, WORD, bits, compressed, load, numbers, pointer, store
 
 
 @intrinsic
@@ -20,6 +21,21 @@ def marked(typing, marks, start):
         return builder.bitcast(builder.icmp_unsigned("!=", loaded, ir.Constant(vector, None)), ir.IntType(WORD))
 
     return types.uint64(marks, types.int64), generate
+
+
+@njit(**HOT)
+def word_of(marks, start, stop):
+    """The marks start ≤ k < stop as bits, at most WORD of them."""
+    if start + WORD <= marks.size:
+        word = marked(marks, start)
+        if stop - start < WORD:
+            word &= (np.uint64(1) << np.uint64(stop - start)) - np.uint64(1)
+        return word
+    word = np.uint64(0)
+    for place in range(start, stop):
+        if marks[place]:
+            word |= np.uint64(1) << np.uint64(place - start)
+    return word
 
 
 @intrinsic

@@ -5,25 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from netpaths.lanes import HOT, WORD, at, bits_set, first_bit, marked, put
+from netpaths.lanes import HOT, WORD, at, bits_set, first_bit, put, word_of
 
 
 @njit(**HOT)
 def _packed(marks, start, stop, words, to):
     """Write the marks start ≤ k < stop as bits to words[to:]; returns how many are set."""
     members = 0
-    for place in range(start, stop - WORD + 1, WORD):
-        word = marked(marks, place)
+    for place in range(start, stop, WORD):
+        word = word_of(marks, place, min(place + WORD, stop))
         put(words, to, word)
         members += bits_set(word)
         to += 1
-    rest = (stop - start) % WORD
-    if rest:
-        word = np.uint64(0)
-        for bit in range(rest):
-            word |= np.uint64(at(marks, stop - rest + bit) != 0) << np.uint64(bit)
-        put(words, to, word)
-        members += bits_set(word)
     return members
 
 

@@ -51,9 +51,9 @@ def unite(first: Words, second: Words, both: Words | None = None) -> tuple[Words
     return both, int(_compiled()["unite"](first, second, both))
 
 
-def unpack(words: Words) -> Indices:
-    """The members of a packed set, ascending."""
-    return np.asarray(_compiled()["unpack"](words, count(words)))
+def unpack(words: Words, members: int | None = None) -> Indices:
+    """The members of a packed set, ascending; ``members`` is how many they are, where that is known."""
+    return np.asarray(_compiled()["unpack"](words, count(words) if members is None else members))
 
 
 def count(words: Words) -> int:

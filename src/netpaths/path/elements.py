@@ -55,9 +55,10 @@ class Elements:
         cls, shape: Sequence[int], words: NDArray[np.uint64], total: int, members: int | None = None
     ) -> Elements:
         """Elements from a packed set; unpacked where that is smaller. members: how many, where that is known."""
-        if (bits.count(words) if members is None else members) * WORD > prod(shape):
+        members = bits.count(words) if members is None else members
+        if members * WORD > prod(shape):
             return cls(tuple(shape), total, words=words)
-        return cls(tuple(shape), total, indices=bits.unpack(words))
+        return cls(tuple(shape), total, indices=bits.unpack(words, members))
 
     @classmethod
     def each_of(cls, masks: torch.Tensor) -> list[Elements]:
