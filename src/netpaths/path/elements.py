@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -66,6 +67,20 @@ class Elements:
         shape = tuple(masks.shape[1:])
         words, members = bits.from_masks(masks.detach().cpu().flatten(1).numpy())
         return [cls.from_words(shape, row, prod(shape), count) for row, count in zip(words, members)]
+
+    @classmethod
+    def each_positive(cls, values: torch.Tensor, valued: bool = True) -> list[Elements]:
+        """The positive entries of every tensor of a batch (n, *shape), with their values or, not ``valued``, as 1."""
+        if not valued:
+            return cls.each_of(values > 0)
+        flat = values.detach().cpu().flatten(1).numpy()
+        rows, places = np.nonzero(flat > 0)
+        kept = flat[rows, places].astype(np.float32)
+        bounds = np.searchsorted(rows, np.arange(len(flat) + 1))
+        shape = tuple(values.shape[1:])
+        return [
+            cls.of(shape, places[start:stop].astype(np.int64), kept[start:stop]) for start, stop in pairwise(bounds)
+        ]
 
     @classmethod
     def from_dense(cls, tensor: torch.Tensor, total: int | None = None) -> Elements:

@@ -1,0 +1,122 @@
+"""A network with factors at some nodes, split where the first of them is: what no factor changes is computed once.
+
+A method that looks for gates runs the same images again and again. Everything in front of the first gate stays the
+same, so it is a network of its own, and only the rest is run, and differentiated, every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from netpaths.errors import BadOption
+
+if TYPE_CHECKING:
+    from netpaths.graph.graph import Graph
+
+
+class Gated:
+    """The network of a graph with a factor at the output of each of ``nodes``; weights are the graph's own.
+
+    nodes: names, each once. Raises UnknownNode, and BadOption without a node or with one named twice.
+    """
+
+    def __init__(self, graph: Graph, nodes: Sequence[str]) -> None:
+        for name in nodes:
+            graph.node(name)
+        if not nodes or len(set(nodes)) < len(nodes):
+            raise BadOption(f"gates need at least one node and each of them once, not {', '.join(nodes) or 'none'}")
+        self.graph, self.nodes = graph, tuple(nodes)
+        self._before, self._behind = _split(graph.module, self.nodes)
+
+    def start(self, x: torch.Tensor) -> tuple[Any, ...]:
+        """What no gate changes, for images ``x`` (batch, *input shape): the values that `__call__` begins with.
+
+        Raises BadInput.
+        """
+        self.graph.check(x)
+        with torch.no_grad():
+            values: tuple[Any, ...] = self._before(x)
+        return values
+
+    def __call__(self, start: tuple[Any, ...], gates: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Logits (batch, classes) under ``gates``: (batch, channels) or (batch, *shape) for each of ``nodes``."""
+        logits: torch.Tensor = self._behind(*start, *gates)
+        return logits
+
+
+class _Scale(torch.autograd.Function):
+    """value · gate; one pass over memory for each of the two gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(value, gate)
+        return value * _wide(gate, value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        (grad,), (value, gate) = grads, ctx.saved_tensors
+        own = grad * _wide(gate, value) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return own, None
+        if gate.dim() == value.dim():
+            return own, grad * value
+        return own, (grad * value).flatten(2).sum(2)
+
+
+def _wide(gate: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """The gate with axes of one behind it."""
+    return gate.reshape(*gate.shape, *(1 for _ in range(value.dim() - gate.dim())))
+
+
+def scale(value: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    """``value`` (batch, channels, …) times ``gate`` (batch, channels), or (batch, channels, …) element by element."""
+    scaled: torch.Tensor = _Scale.apply(value, gate)  # type: ignore[no-untyped-call]
+    return scaled
+
+
+def _split(module: fx.GraphModule, nodes: Sequence[str]) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """The network up to the gates, returning what the rest reads, and the rest, reading that and the gates."""
+    gated = set(nodes)
+    behind: set[fx.Node] = set()
+    for node in module.graph.nodes:
+        if any(source in behind or source.name in gated for source in node.all_input_nodes):
+            behind.add(node)
+    border = [
+        node
+        for node in module.graph.nodes
+        if node not in behind and (node.name in gated or any(user in behind for user in node.users))
+    ]
+    return _until(module, border, behind), _beyond(module, border, behind, nodes)
+
+
+def _until(module: fx.GraphModule, border: Sequence[fx.Node], behind: set[fx.Node]) -> fx.GraphModule:
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in module.graph.nodes:
+        if node not in behind and node.op != "output":
+            copies[node] = graph.node_copy(node, lambda source: copies[source])
+    graph.output(tuple(copies[node] for node in border))
+    return fx.GraphModule(module, graph)
+
+
+def _beyond(
+    module: fx.GraphModule, border: Sequence[fx.Node], behind: set[fx.Node], nodes: Sequence[str]
+) -> fx.GraphModule:
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(f"value_{place}") for place, node in enumerate(border)}
+    gates = {name: graph.placeholder(f"gate_{place}") for place, name in enumerate(nodes)}
+    for node in border:
+        if node.name in gates:
+            copies[node] = graph.call_function(scale, (copies[node], gates[node.name]))
+    for node in module.graph.nodes:
+        if node in behind and node.op != "output":
+            copies[node] = graph.node_copy(node, lambda source: copies[source])
+            if node.name in gates:
+                copies[node] = graph.call_function(scale, (copies[node], gates[node.name]))
+    result = next(node for node in module.graph.nodes if node.op == "output").args[0]
+    graph.output(copies[result])
+    return fx.GraphModule(module, graph)
