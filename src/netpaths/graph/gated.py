@@ -38,6 +38,8 @@ class Gated:
         Raises BadInput.
         """
         self.graph.check(x)
+        if x.dim() == 4:  # convolutions take about half the time on images whose channels lie together
+            x = x.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             values: tuple[Any, ...] = self._before(x)
         return values
