@@ -130,7 +130,7 @@ def number(value: object) -> str:
 
 def commands_page() -> str:
     """The command reference: every command's purpose, arguments, options and examples."""
-    from netpaths.cli.app import command
+    from netpaths.cli.app import commands
 
     parts = [
         "# Commands",
@@ -138,7 +138,7 @@ def commands_page() -> str:
         "An error of the user is one line on stderr and exit code 2; `--debug` adds the traceback.\n"
         "A command that a signal stops exits with 128 plus the signal's number (130 for Ctrl-C), "
         "an error of netpaths itself with 3.",
-        *(_command(name, each) for name, each in command().commands.items()),
+        *(_command(name, each) for name, each in commands().items()),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,17 @@ from torch import Tensor, nn
 
 from netpaths.attacks import ATTACKS, AttackResult, attack, default_options
 from netpaths.attacks.jsma import best_pairs
+from netpaths.attacks.options import choose_targets
 from netpaths.data import Images
 from netpaths.errors import BadInput, BadOption, MissingExtra
 
 REAL = [name for name, method in ATTACKS.items() if not method.control]
 CONTROLS = [name for name, method in ATTACKS.items() if method.control]
-FAST = {"cw": {"steps": 40}, "targeted-cw": {"steps": 40}}  # enough for 28x28 digits
+DIGITS: dict[str, dict[str, Any]] = {  # fewer steps are enough for them, but pen strokes take more than photographs
+    "cw": {"steps": 40},
+    "targeted-cw": {"steps": 40},
+    "targeted-bim": {"epsilon": 0.3},
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +32,7 @@ def batch(digits_test: Images) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def results(digits_lenet: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, AttackResult]:
-    return {name: attack(name, digits_lenet, *batch, **FAST.get(name, {})) for name in ATTACKS}
+    return {name: attack(name, digits_lenet, *batch, **DIGITS.get(name, {})) for name in ATTACKS}
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -56,7 +62,7 @@ def test_attacks_succeed_on_most_images(name: str, results: dict[str, AttackResu
     assert len(counted.images) == len(counted.source) == len(counted.l2)
 
 
-@pytest.mark.parametrize("name", ["fgsm", "bim", "pgd", "targeted-fgsm"])
+@pytest.mark.parametrize("name", ["fgsm", "bim", "pgd", "targeted-fgsm", "targeted-bim"])
 def test_epsilon_is_kept(name: str, results: dict[str, AttackResult]) -> None:
     assert (results[name].linf <= results[name].options["epsilon"] + 1e-6).all()
 
@@ -65,7 +71,7 @@ def test_jsma_keeps_its_budget(results: dict[str, AttackResult]) -> None:
     assert (results["jsma"].l0 <= 0.145 * 784 + 2).all()
 
 
-@pytest.mark.parametrize("name", ["jsma", "targeted-cw", "targeted-fgsm"])
+@pytest.mark.parametrize("name", ["jsma", "targeted-cw", "targeted-fgsm", "targeted-bim"])
 def test_targets_are_mostly_reached(name: str, results: dict[str, AttackResult]) -> None:
     result = results[name]
     assert (result.target != result.label).all()
@@ -83,6 +89,37 @@ def test_bim_is_foolboxs(digits_lenet: nn.Module, batch: tuple[Tensor, Tensor]) 
     right = torch.from_numpy(result.clean_label) == labels
     torch.testing.assert_close(result.images[right], expected[right])
     assert torch.equal(result.images[~right], images[~right])
+
+
+def test_targeted_bim_is_ten_steps_of_a_hundredth(digits_lenet: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    """Wang et al. (CVPR 2018), supplement: every step goes down the cross entropy with the target class."""
+    images, labels = batch
+    result = attack("targeted-bim", digits_lenet, images, labels, seed=2)
+    assert all(default_options("targeted-bim", (3, size, size)) == result.options for size in (32, 224))
+    changed, targets = images.clone(), torch.from_numpy(result.target)
+    for _ in range(10):
+        changed.requires_grad_()
+        loss = nn.functional.cross_entropy(digits_lenet(changed), targets, reduction="sum")
+        (slope,) = torch.autograd.grad(loss, changed)
+        changed = (changed.detach() - 0.01 * slope.sign()).clamp(0, 1)
+    right = torch.from_numpy(result.clean_label) == labels
+    torch.testing.assert_close(result.images[right], changed[right])
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 1000])
+def test_permuted_targets_are_one_cycle_of_all_classes(classes: int) -> None:
+    labels, logits = torch.arange(classes).flip(0), torch.zeros(classes, classes)
+    targets = {seed: choose_targets("permuted", logits, labels, seed) for seed in (0, 1, 2)}
+    for seed, each in targets.items():
+        after = dict(zip(labels.tolist(), each.tolist()))
+        visited = [0]
+        while (following := after[visited[-1]]) != 0:
+            visited.append(following)
+        assert sorted(visited) == list(range(classes))
+        some = torch.arange(5) % classes
+        again = choose_targets("permuted", torch.rand(5, classes), some, seed)
+        assert again.tolist() == [after[label] for label in some.tolist()]
+    assert len({tuple(each.tolist()) for each in targets.values()}) > 1 or classes < 10
 
 
 class Softened(nn.Module):
@@ -239,7 +276,11 @@ def test_progress_counts_the_attacked_images(digits_lenet: nn.Module, batch: tup
         ("fgsm", {"epsilon": float("nan")}, "epsilon of fgsm is nan"),
         ("fgsm", {"epsilon": [0.1] * 20}, "one number, not one per image"),
         ("bim", {"steps": 1.5}, "steps of bim is 1.5, expected a whole number"),
-        ("jsma", {"target": "dog"}, "target of jsma is 'dog', expected 'runner-up', 'random'"),
+        (
+            "jsma",
+            {"target": "dog"},
+            "target of jsma is 'dog', expected 'runner-up', 'random', 'permuted' or one label per image",
+        ),
         ("jsma", {"target": [11] * 20}, "target holds an image's own label or one outside 0 to 9"),
         ("noise", {"linf": None}, "exactly one of linf and l2"),
         ("noise", {"linf": [0.1] * 3}, "linf of noise has 3 values for 20 images"),
@@ -269,6 +310,12 @@ def test_bad_images(digits_lenet: nn.Module, batch: tuple[Tensor, Tensor]) -> No
         attack("fgsm", digits_lenet, images[:, :, ::2, ::2], labels)
     with pytest.raises(BadInput, match="no images to attack"):
         attack("fgsm", digits_lenet, images[:0], labels[:0])
+
+
+def test_a_target_needs_a_second_class() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+    with pytest.raises(BadOption, match="a targeted attack needs a model of at least two classes"):
+        attack("targeted-bim", model, torch.rand(2, 1, 4, 4), torch.zeros(2))
 
 
 def test_missing_foolbox(

@@ -63,12 +63,12 @@ def test_commands_are_current(generate: ModuleType) -> None:
 
 
 def test_every_option_of_every_command_is_there(generate: ModuleType) -> None:
-    from netpaths.cli.app import command
+    from netpaths.cli.app import commands
 
     parts = (DOCS / "commands.md").read_text().split("\n## netpaths ")[1:]
     pages = {part.partition("\n")[0]: part for part in parts}
-    assert set(pages) == set(command().commands)
-    for name, each in command().commands.items():
+    assert set(pages) == set(commands())
+    for name, each in commands().items():
         for parameter in each.params:
             if parameter.param_type_name == "option":
                 assert f"`{parameter.opts[0]}" in pages[name]

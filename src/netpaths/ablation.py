@@ -8,7 +8,7 @@ contributes nothing to its output.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -57,6 +57,39 @@ def remove(graph: Graph, x: torch.Tensor, paths: Sequence[Path], kind: str) -> t
     synapses and weights at linear and convolution layers. Raises BadOption for another number of paths.
     """
     return _run(graph, x, paths, kind, keep=False)
+
+
+def scaled(graph: Graph, x: torch.Tensor, paths: Sequence[Path], kind: str) -> torch.Tensor:
+    """Logits (batch, classes) with every neuron or channel of the paths' nodes times its value; 0 where not selected.
+
+    A path of gates acts as when it was learned; of a binary path this is `keep_only`. Raises BadOption.
+    """
+    if kind not in ("neuron", "channel"):
+        raise BadOption(f"neurons and channels can be scaled, not {kind!r}")
+    paths = _one_each(x, paths)
+    nodes = _nodes(graph, paths, kind)
+    gates = {name: torch.stack([path[name, kind].dense() for path in paths]).to(x) for name in nodes}
+    with torch.no_grad():
+        return graph.run(x, gates=gates).logits
+
+
+def strongest(path: Path, number: int) -> Path:
+    """The ``number`` elements of the largest values, over all sites together; equal ones in the path's order.
+
+    Raises BadOption for a binary path, which has no values.
+    """
+    parts = list(path.sites.items())
+    if any(part.binary and len(part) for _, part in parts):
+        raise BadOption("this path has no values to rank by; extract it with scores, gates or contributions")
+    values = np.concatenate([part.member_values() for _, part in parts]) if parts else np.empty(0)
+    chosen = np.zeros(values.size, bool)
+    chosen[np.argsort(-values, kind="stable")[: max(number, 0)]] = True
+    kept = np.split(chosen, np.cumsum([len(part) for _, part in parts])[:-1])
+    sites = {
+        site: Elements.of(part.shape, part.members()[own], part.member_values()[own], part.total)
+        for (site, part), own in zip(parts, kept)
+    }
+    return replace(path, sites=sites)
 
 
 def keep_only(graph: Graph, x: torch.Tensor, paths: Sequence[Path], kind: str) -> torch.Tensor:
@@ -154,15 +187,8 @@ def _existing(graph: Graph, site: Site, elements: Elements) -> NDArray[np.int64]
 
 
 def _run(graph: Graph, x: torch.Tensor, paths: Sequence[Path], kind: str, keep: bool) -> torch.Tensor:
-    if len(paths) == 1:
-        paths = list(paths) * len(x)
-    if len(paths) != len(x):
-        raise BadOption(f"{len(x)} images need {len(x)} paths or one for all, not {len(paths)}")
-    nodes = paths[0].nodes(kind)
-    if kind in ("weight", "synapse"):
-        nodes = tuple(node for node in nodes if graph.node(node).layer)
-    if not nodes:
-        raise BadOption(f"the paths have no {kind} sites to switch off; they have: {', '.join(paths[0].kinds())}")
+    paths = _one_each(x, paths)
+    nodes = _nodes(graph, paths, kind)
     gates: dict[str, torch.Tensor] = {}
     edits: dict[str, Edit] = {}
     for name in nodes:
@@ -175,6 +201,21 @@ def _run(graph: Graph, x: torch.Tensor, paths: Sequence[Path], kind: str, keep: 
             edits[name] = _synapse_edit(graph, name, parts, keep)
     with torch.no_grad():
         return graph.run(x, gates=gates, edits=edits).logits
+
+
+def _one_each(x: torch.Tensor, paths: Sequence[Path]) -> Sequence[Path]:
+    if len(paths) not in (1, len(x)):
+        raise BadOption(f"{len(x)} images need {len(x)} paths or one for all, not {len(paths)}")
+    return list(paths) * len(x) if len(paths) == 1 else paths
+
+
+def _nodes(graph: Graph, paths: Sequence[Path], kind: str) -> tuple[str, ...]:
+    nodes = paths[0].nodes(kind)
+    if kind in ("weight", "synapse"):
+        nodes = tuple(node for node in nodes if graph.node(node).layer)
+    if not nodes:
+        raise BadOption(f"the paths have no {kind} sites to switch off; they have: {', '.join(paths[0].kinds())}")
+    return nodes
 
 
 def _gate(parts: Sequence[Elements], keep: bool) -> torch.Tensor:

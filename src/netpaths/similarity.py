@@ -77,7 +77,7 @@ def default_kind(first: Path, second: Path) -> str:
 
 
 def layers_of(path: Path, kind: str) -> tuple[str, ...]:
-    """The linear and convolution layers with a site of ``kind``; every such node where none is a layer."""
+    """The path's layers with a site of ``kind``; every such node where none is a layer."""
     nodes = path.nodes(kind)
     return tuple(node for node in path.layers if node in nodes) or nodes
 

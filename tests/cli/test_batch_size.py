@@ -11,7 +11,7 @@ import torch
 
 from netpaths import EffectivePath, Graph
 from netpaths.cli import subject
-from netpaths.cli.app import command
+from netpaths.cli.app import commands
 from netpaths.cli.features import checksum
 from netpaths.errors import BadOption
 from netpaths.graph import Trace
@@ -106,6 +106,6 @@ def test_where_the_result_depends_on_it_it_belongs_to_the_run(
     assert "holds another run (batch size was 10, now 5)" in outcome.err
 
 
-@pytest.mark.parametrize("name", sorted(command().commands))
+@pytest.mark.parametrize("name", sorted(commands()))
 def test_every_command_takes_a_number_of_threads(name: str) -> None:
-    assert any("--threads" in parameter.opts for parameter in command().commands[name].params)
+    assert any("--threads" in parameter.opts for parameter in commands()[name].params)

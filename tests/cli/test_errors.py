@@ -66,7 +66,10 @@ MISTAKES = {
         f"calibrate {ATTACKED} --fpr 0.2 --layers conv1,convo2 --out OUT",
         "no node 'convo2'; nearest: conv2",
     ),
-    "no layer": (f"calibrate {ATTACKED} --fpr 0.2 --layers relu1 --out OUT", "relu1 is no linear or convolution layer"),
+    "no layer": (
+        f"calibrate {ATTACKED} --fpr 0.2 --layers relu1 --out OUT",
+        "relu1 is no layer that the paths compare",
+    ),
     "kind that the profile lacks": (
         f"calibrate {MODEL} --profile runs/weights --attacks runs/attacks --fpr 0.2 --kind synapse --out OUT",
         "the profile's paths have weight",

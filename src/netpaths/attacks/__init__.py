@@ -38,6 +38,7 @@ ATTACKS: Mapping[str, Attack] = dict(
         _attack("cw", adapter.carlini_wagner, "Carlini and Wagner, L2"),
         _attack("jsma", jsma, "Jacobian saliency map, L0", targeted=True),
         _attack("targeted-fgsm", adapter.targeted_fgsm, "fast gradient sign towards a class, L∞", targeted=True),
+        _attack("targeted-bim", adapter.targeted_bim, "basic iterative method to a class, L∞", targeted=True),
         _attack("targeted-cw", adapter.targeted_carlini_wagner, "Carlini and Wagner to a class, L2", targeted=True),
         _control("noise", controls.noise, "random noise of a given L∞ or L2 size"),
         _control("blur", controls.blur, "Gaussian blur"),

@@ -63,6 +63,12 @@ def targeted_fgsm(model: nn.Module, images: Tensor, targets: Tensor, options: Op
     return _run(method, model, images, _towards(targets), options["epsilon"])
 
 
+def targeted_bim(model: nn.Module, images: Tensor, targets: Tensor, options: Options) -> Tensor:
+    """Repeated small signed gradient steps towards the target class in the L∞ ball (Kurakin et al., 2017)."""
+    method = _attacks().LinfBasicIterativeAttack(rel_stepsize=options["stepsize"], steps=options["steps"])
+    return _run(method, model, images, _towards(targets), options["epsilon"])
+
+
 def targeted_carlini_wagner(model: nn.Module, images: Tensor, targets: Tensor, options: Options) -> Tensor:
     """The smallest L2 change that makes the target class win (Carlini & Wagner, 2017)."""
     method = _attacks().L2CarliniWagnerAttack(**options)

@@ -11,7 +11,7 @@ from torch import Tensor
 from netpaths.attacks.strengths import PER_IMAGE, RANGES, Table, size_of
 from netpaths.errors import BadInput, BadOption
 
-TARGETS = ("runner-up", "random")
+TARGETS = ("runner-up", "random", "permuted")
 
 
 def merged(name: str, strengths: Table, options: Mapping[str, Any], images: Tensor) -> dict[str, Any]:
@@ -36,18 +36,31 @@ def for_images(options: Mapping[str, Any], part: Tensor) -> dict[str, Any]:
 def choose_targets(choice: Any, logits: Tensor, labels: Tensor, seed: int) -> Tensor:
     """A label to aim at for each image, (batch,), never its true one.
 
-    ``choice`` is "runner-up" (the likeliest wrong class), "random", or one label per image.
+    ``choice`` is "runner-up" (the likeliest wrong class), "random", "permuted" (one target for all images of a class,
+    another for every class), or one label per image. Raises BadOption.
     """
     classes = logits.shape[1]
+    if classes < 2:
+        raise BadOption("a targeted attack needs a model of at least two classes")
+    generator = torch.Generator().manual_seed(seed)
     if isinstance(choice, str) and choice == "runner-up":
         return logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
+    if isinstance(choice, str) and choice == "permuted":
+        return _cycle(classes, generator)[labels]
     if isinstance(choice, str):
-        generator = torch.Generator().manual_seed(seed)
         return (labels + torch.randint(1, classes, labels.shape, generator=generator)) % classes
     targets = torch.as_tensor(choice).long().cpu()
     if bool((targets == labels).any()) or int(targets.min()) < 0 or int(targets.max()) >= classes:
         raise BadOption(f"target holds an image's own label or one outside 0 to {classes - 1}")
     return targets
+
+
+def _cycle(classes: int, generator: torch.Generator) -> Tensor:
+    """The next class of every class in a random cyclic order: (classes,)."""
+    order = torch.randperm(classes, generator=generator)
+    following = torch.empty_like(order)
+    following[order] = order.roll(-1)
+    return following
 
 
 def _check(name: str, option: str, value: Any, images: int) -> None:
@@ -63,7 +76,8 @@ def _check_target(name: str, value: Any, images: int) -> None:
     if _is_list(value) and len(value) == images:
         return
     if not (isinstance(value, str) and value in TARGETS):
-        raise BadOption(f"target of {name} is {value!r}, expected 'runner-up', 'random' or one label per image")
+        known = ", ".join(repr(choice) for choice in TARGETS)
+        raise BadOption(f"target of {name} is {value!r}, expected {known} or one label per image")
 
 
 def _check_list(name: str, option: str, value: Any, images: int) -> None:

@@ -49,6 +49,8 @@ STRENGTHS: Mapping[str, Table] = {
         "large": {"theta": 1.0, "gamma": 0.01, "target": "runner-up"},
     },
     "targeted-fgsm": _epsilons(0.3, 8 / 255, 8 / 255, target="runner-up"),
+    # Wang et al., CVPR 2018, supplement: ten steps of 0.01; few digits give way to that, so they get longer ones
+    "targeted-bim": _epsilons(0.3, 0.1, 0.1, steps=10, stepsize=0.1, target="permuted"),
     "targeted-cw": _carlini(target="random"),
     "noise": {
         "grey": {"linf": 0.3, "l2": None},

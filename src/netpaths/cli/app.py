@@ -30,6 +30,15 @@ def command() -> Any:
     return typer.main.get_command(app)
 
 
+def commands() -> dict[str, Any]:
+    """Every command that does something by its full name, such as "study cdrp"."""
+    found: dict[str, Any] = {}
+    for name, each in command().commands.items():
+        inner = getattr(each, "commands", None)
+        found |= {name: each} if inner is None else {f"{name} {own}": part for own, part in inner.items()}
+    return found
+
+
 def explain(error: Any) -> str:
     """A usage error as one line that says what would be right."""
     text = str(error.format_message()).strip().rstrip(".")

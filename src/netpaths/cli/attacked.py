@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from netpaths.attacks import ATTACKS, AttackResult
+from netpaths.cli.spelled import split_spelled
 from netpaths.errors import BadFile, BadOption, ModelMismatch
 from netpaths.files import load_tensors, save_tensors
 
@@ -65,7 +66,7 @@ class Attacked:
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
     """The name and options of an attack spelled ``NAME`` or ``NAME:OPTION=VALUE,…``; raises BadOption."""
-    name, _, rest = text.partition(":")
+    name, options = split_spelled("--attack", text)
     if name not in ATTACKS:
         from difflib import get_close_matches
 
@@ -73,13 +74,7 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
         raise BadOption(
             f"there is no attack {name!r}; nearest: {', '.join(near) or 'none'}; known: {', '.join(ATTACKS)}"
         )
-    found: dict[str, Any] = {}
-    for part in filter(None, rest.split(",")):
-        option, equals, value = part.partition("=")
-        if not equals:
-            raise BadOption(f"--attack {text!r}: {part!r} is no OPTION=VALUE")
-        found[option.strip()] = _value(value.strip())
-    return name, found
+    return name, {option: _value(value) for option, value in options.items()}
 
 
 def file_name(text: str) -> str:

@@ -62,7 +62,7 @@ def calibrate(
     check_rate(fpr)
     network = subject.load_network(model, weights, normalize, seed, device)
     material = features.load_material(network, model, attacks, profile)
-    chosen = subject.check_comparison(material.graph, material.method, kind, layers)
+    chosen = subject.check_comparison(material.graph, material.profile, kind, layers)
     check_enough(material.parts[0].labels == material.parts[0].predicted, fpr)
     with session.open_run(FILES, material.inputs) as run:
         found = features.features_of(material, kind, chosen, batch_size, quiet)

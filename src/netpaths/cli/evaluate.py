@@ -144,7 +144,7 @@ def _source(
     if network is None or name is None or profile is None or attacks is None:
         raise BadOption("give --features, or all of --model, --profile and --attacks")
     material = load_material(network, name, attacks, profile)
-    chosen = subject.check_comparison(material.graph, material.method, kind, layers)
+    chosen = subject.check_comparison(material.graph, material.profile, kind, layers)
     return material.inputs, lambda: features_of(material, kind, chosen, batch_size, quiet)
 
 

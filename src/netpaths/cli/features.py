@@ -15,8 +15,7 @@ from netpaths.cli.subject import batch_for, device_of, load_profile, make_graph
 from netpaths.detection import Features
 from netpaths.detection.extraction import extract_features
 from netpaths.errors import BadFile, BadOption
-from netpaths.graph import Graph
-from netpaths.methods import EffectivePath
+from netpaths.graph import Graph, PathMethod
 from netpaths.profile import Profile
 from netpaths.runs import CONFIG, progress
 
@@ -29,7 +28,7 @@ class Material:
     parts: list[attacked.Attacked]
     profile: Profile
     profile_file: Path
-    method: EffectivePath
+    method: PathMethod
 
     @property
     def inputs(self) -> dict[str, str]:

@@ -86,27 +86,44 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: as to
 Json = Annotated[
     str | None, typer.Option("--json", help="Also write the result as JSON; - prints it instead.", metavar="FILE")
 ]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="The notion of path, NAME or NAME:OPTION=VALUE,…: effective, routing (Wang et al. 2018), contribution, "
+        "integrated-gradients, activation, weight, aar, awr or random.",
+        metavar="METHOD",
+    ),
+]
 Theta = Annotated[
     float,
     typer.Option(
-        help="Share of an active neuron's summed contributions that its chosen inputs must cover, in (0, 1].",
+        help="Effective paths: share of an active neuron's summed contributions that its chosen inputs must cover, "
+        "in (0, 1].",
         metavar="SHARE",
     ),
 ]
 Last = Annotated[
     int | None,
-    typer.Option(help="Stop after that many layers counted from the output.  [default: all]", min=1, metavar="N"),
+    typer.Option(
+        help="Effective paths: stop after that many layers counted from the output.  [default: all]",
+        min=1,
+        metavar="N",
+    ),
 ]
 Layers = Annotated[
     str | None,
     typer.Option(
-        help="Layers to compare, with commas.  [default: every linear and convolution layer]", metavar="NAMES"
+        help="Layers to compare, with commas.  [default: all that the profile's paths compare]", metavar="NAMES"
     ),
 ]
 Kind = Annotated[
-    str | None, typer.Option(help="What to compare: synapse, weight or neuron.  [default: synapse]", metavar="KIND")
+    str | None,
+    typer.Option(
+        help="What to compare: synapse, weight, neuron or channel.  [default: the first of these that the paths have]",
+        metavar="KIND",
+    ),
 ]
-Kinds = Annotated[str, typer.Option("--kind", help="What to keep of a path, with commas.", metavar="KINDS")]
+Kinds = Annotated[str, typer.Option("--kind", help="Effective paths: what to keep, with commas.", metavar="KINDS")]
 ProfileFile = Annotated[
     Path,
     typer.Option("--profile", help="Class paths: a file, or the folder of a profile run.", metavar="FILE"),
@@ -118,5 +135,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 DEVICE = "auto"
+METHOD = "effective"
 THETA = 0.5
 KINDS = "neuron,synapse,weight"

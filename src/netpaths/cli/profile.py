@@ -15,15 +15,15 @@ from netpaths.cli.session import Session, table
 
 if TYPE_CHECKING:
     from netpaths.data import Images
-    from netpaths.graph import Graph
-    from netpaths.methods import EffectivePath
+    from netpaths.graph import Graph, PathMethod
     from netpaths.profile import Profile
     from netpaths.runs import Run
 
 EXAMPLES = (
     "netpaths profile --model lenet5 --weights runs/lenet5 --data digits --out runs/profile",
     "netpaths profile --model lenet5 --weights runs/lenet5 --data digits --kind weight --counts --out runs/weights",
-    "netpaths profile --model lenet5 --weights runs/lenet5 --data digits --last 3 --theta 0.9 --out runs/last3",
+    "netpaths profile --model lenet5 --weights runs/lenet5 --data digits --method routing:steps=30,gamma=0.05 "
+    "--out runs/routing",
 )
 PROFILE, PARTIAL = "profile.safetensors", "profile.partial.safetensors"
 FILES = (PROFILE, PARTIAL, "density.csv", "growth.csv")
@@ -48,6 +48,7 @@ def profile(
     size: options.Size = None,
     channels: options.Channels = None,
     limit: options.Limit = None,
+    method: options.Method = options.METHOD,
     theta: options.Theta = options.THETA,
     last: options.Last = None,
     kind: options.Kinds = options.KINDS,
@@ -67,7 +68,7 @@ def profile(
     from netpaths.cli.first_use import ready_kernels
 
     session = Session.of(context, "batch_size")
-    method = subject.effective_path(theta, last, kind)
+    notion = subject.path_method(method, theta, last, kind)
     network = subject.load_network(model, weights, normalize, seed, device)
     images = subject.load_images(data, "train", network, model, size, channels, limit, seed)
     graph = subject.make_graph(network, model, images.shape)
@@ -75,7 +76,7 @@ def profile(
     with session.open_run(FILES, {"model": graph.fingerprint, "data": images.digest}) as run:
         ready_kernels(subject.device_of(graph), quiet)
         at_once = subject.batch_for(graph, batch_size)
-        made, seconds = _build(method, graph, images, at_once, counts, run, quiet)
+        made, seconds = _build(notion, graph, images, at_once, counts, run, quiet)
         made.save(run.path(PROFILE))
         run.path(PARTIAL).unlink(missing_ok=True)
         rows = _write_tables(made, run) if made.paths else []
@@ -99,7 +100,7 @@ def _check_covered(made: Profile, images: Images, allow_empty: bool, run: Run) -
 
 
 def _build(
-    method: EffectivePath, graph: Graph, images: Images, batch_size: int, counts: bool, run: Run, quiet: bool
+    method: PathMethod, graph: Graph, images: Images, batch_size: int, counts: bool, run: Run, quiet: bool
 ) -> tuple[Profile, float]:
     """The profile of all images, going on from the checkpoint of a stopped run, and the seconds it took."""
     from netpaths.cli.subject import on_device

@@ -40,7 +40,7 @@ class Session:
         if given.get("threads"):
             set_threads(given["threads"])
         return Session(
-            str(context.info_name),
+            context.command_path.partition(" ")[2],
             {name: value for name, value in given.items() if name not in (*HOW, *how)},
             given.get("out"),
             given.get("json"),

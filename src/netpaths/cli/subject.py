@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from netpaths.batching import fitting_batch
+from netpaths.cli.options import KINDS, THETA
+from netpaths.cli.spelled import split_spelled
 from netpaths.data import Images, load_data
 from netpaths.errors import BadFile, BadInput, BadOption
-from netpaths.graph import Graph
+from netpaths.graph import Graph, PathMethod
 from netpaths.methods import EffectivePath
+from netpaths.methods.registry import make_method, method_of, option_value
 from netpaths.profile import Profile
 from netpaths.runs import file_of
 from netpaths.zoo import MODELS, load_model
@@ -147,8 +149,24 @@ def names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def path_method(text: str, theta: float, last: int | None, kinds: str) -> PathMethod:
+    """The method that the options ask for; raises BadOption for an unknown one, or a value out of range.
+
+    text: a name, or ``NAME:OPTION=VALUE,…``. theta, last, kinds: of effective paths; others must leave them alone.
+    """
+    name, options = split_spelled("--method", text)
+    given = {option: option_value(name, option, value) for option, value in options.items()}
+    if name == "effective":
+        made = effective_path(theta, last, kinds)
+        taken = {"theta": theta, "kinds": made.kinds} | ({} if last is None else {"last": last})
+        return make_method(name, {**taken, **given})
+    if (theta, last, kinds) != (THETA, None, KINDS):
+        raise BadOption(f"--theta, --last and --kind belong to effective paths; write --method {name}:OPTION=VALUE,…")
+    return make_method(name, given)
+
+
 def effective_path(theta: float, last: int | None, kinds: str) -> EffectivePath:
-    """The method that the options ask for; raises BadOption for a value out of range."""
+    """The effective path that the options ask for; raises BadOption for a value out of range."""
     chosen = names(kinds) or ()
     known = ("neuron", "synapse", "weight")
     wrong = [kind for kind in chosen if kind not in known]
@@ -159,34 +177,27 @@ def effective_path(theta: float, last: int | None, kinds: str) -> EffectivePath:
     return EffectivePath(theta=theta, last=last, kinds=chosen)
 
 
-def load_profile(place: Path, graph: Graph) -> tuple[Path, Profile, EffectivePath]:
+def load_profile(place: Path, graph: Graph) -> tuple[Path, Profile, PathMethod]:
     """The profile's file, the profile, checked against the model, and the method it was made with."""
     file = file_of(place, PROFILE)
     profile = Profile.load(file, graph.fingerprint)
-    return file, profile, method_of(profile, file)
-
-
-def method_of(profile: Profile, file: Path) -> EffectivePath:
-    """The method that made a profile; raises BadFile when this version does not know it."""
-    parameters: dict[str, Any] = dict(profile.method)
-    if parameters.pop("name", None) != "effective":
-        raise BadFile(f"{file} was made by a method that is unknown here: {dict(profile.method)}")
     try:
-        return EffectivePath(**{**parameters, "kinds": tuple(parameters.get("kinds", ()))})
-    except TypeError as error:
-        raise BadFile(f"{file} was made by a method with other parameters: {error}") from error
+        return file, profile, method_of(profile.method)
+    except BadOption as error:
+        raise BadFile(f"{file} was made by a method that is unknown here: {error}") from error
 
 
-def check_comparison(
-    graph: Graph, method: EffectivePath, kind: str | None, layers: str | None
-) -> tuple[str, ...] | None:
-    """The layers to compare; raises BadOption for a kind the paths lack and UnknownNode for a layer."""
-    if kind is not None and kind not in method.kinds:
-        raise BadOption(f"--kind is {kind!r}, the profile's paths have {', '.join(method.kinds)}")
-    chosen = names(layers)
+def check_comparison(graph: Graph, profile: Profile, kind: str | None, layers: str | None) -> tuple[str, ...] | None:
+    """The layers to compare; raises BadOption for a kind or layer that the paths lack, UnknownNode for no node."""
+    chosen, label = names(layers), next(iter(profile), None)
+    if label is None:
+        return chosen
+    path = profile[label]
+    if kind is not None and kind not in path.kinds():
+        raise BadOption(f"--kind is {kind!r}, the profile's paths have {', '.join(path.kinds())}")
     for layer in chosen or ():
-        if not graph.node(layer).layer:
-            raise BadOption(f"{layer} is no linear or convolution layer; the model's are {', '.join(graph.layers)}")
+        if graph.node(layer).name not in path.layers:
+            raise BadOption(f"{layer} is no layer that the paths compare; these are {', '.join(path.layers)}")
     return chosen
 
 

@@ -14,7 +14,7 @@ from netpaths.cli.session import Session, table
 if TYPE_CHECKING:
     import torch
 
-    from netpaths.methods import EffectivePath
+    from netpaths.graph import PathMethod
     from netpaths.profile import Profile
     from netpaths.report.findings import Example
     from netpaths.runs import Run
@@ -23,7 +23,7 @@ EXAMPLES = (
     "netpaths trace photo.png --model lenet5 --weights runs/lenet5",
     "netpaths trace --data digits --index 7 --model lenet5 --weights runs/lenet5 --profile runs/profile "
     "--out runs/trace",
-    "netpaths trace photo.png --model lenet5 --weights runs/lenet5 --theta 0.9 --last 2 --out runs/photo",
+    "netpaths trace --data digits --index 7 --model lenet5 --weights runs/lenet5 --method routing --out runs/routed",
 )
 FILES = ("path.safetensors", "trace.html")
 
@@ -34,6 +34,14 @@ Index = Annotated[
 Split = Annotated[str, typer.Option(help="Part of --data that --index counts in: train or test.", metavar="NAME")]
 Rank = Annotated[
     int, typer.Option(help="Explain the class with the largest logit (1), the second (2), …", min=1, metavar="N")
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="The notion of path, NAME or NAME:OPTION=VALUE,… as in netpaths profile.  "
+        "[default: the profile's, or effective]",
+        metavar="METHOD",
+    ),
 ]
 Theta = Annotated[
     float | None,
@@ -72,6 +80,7 @@ def trace(
     size: options.Size = None,
     channels: options.Channels = None,
     profile: Compared = None,
+    method: Method = None,
     theta: Theta = None,
     last: Last = None,
     rank: Rank = 1,
@@ -84,7 +93,7 @@ def trace(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show which neurons, synapses and weights carry the prediction of one image."""
+    """Show which neurons, synapses and weights, or channels, carry the prediction of one image."""
     from dataclasses import replace
 
     from netpaths.cli import subject
@@ -101,14 +110,16 @@ def trace(
         pixels, label, names = _from_data(images, int(index or 0))
     graph = subject.make_graph(network, model, tuple(pixels.shape[1:]))
     compared = None if profile is None else subject.load_profile(profile, graph)
-    method = _method(None if compared is None else compared[2], theta, last, rank)
+    notion = _method(None if compared is None else compared[2], method, theta, last, rank)
     ready_kernels(subject.device_of(graph), quiet)
-    path = method.extract(graph, pixels.to(subject.device_of(graph)))[0]
+    path = notion.extract(graph, pixels.to(subject.device_of(graph)))[0]
     second = graph.runner_up(pixels[0].to(subject.device_of(graph)))
-    example = replace(_example(pixels[0], path, label, None if compared is None else compared[1]), runner_up=second)
+    example = _example(pixels[0], path, label, None if compared is None else compared[1])
+    shown = names or [str(number) for number in range(graph.classes)]
+    seed_name = shown[path.seed] if path.seed is not None and path.seed < len(shown) else str(path.seed)
+    example = replace(example, runner_up=second, steps=notion.explain(seed_name))
     with session.maybe_run(FILES, {"model": graph.fingerprint, "image": _digest(pixels)}) as run:
         if run is not None:
-            shown = names or [str(number) for number in range(graph.classes)]
             _write(run, example, graph.operations(), shown, session)
     session.say(*_lines(example, names, run))
     session.finish({**_result(example, names), "layers": layer_rows(example)})
@@ -145,20 +156,28 @@ def _from_data(images: Any, index: int) -> tuple[torch.Tensor, int, list[str]]:
     return pixels, int(labels[0]), list(images.classes)
 
 
-def _method(own: EffectivePath | None, theta: float | None, last: int | None, rank: int) -> EffectivePath:
+def _method(own: PathMethod | None, text: str | None, theta: float | None, last: int | None, rank: int) -> PathMethod:
     """The profile's method, or one with the options asked for; raises BadOption where they disagree."""
-    from dataclasses import replace
 
     from netpaths.cli import subject
     from netpaths.errors import BadOption
+    from netpaths.methods.registry import method_of
 
-    if own is None:
-        made = subject.effective_path(options.THETA if theta is None else theta, last, options.KINDS)
-        return replace(made, rank=rank)
+    chosen = own or subject.path_method(
+        text or options.METHOD, options.THETA if theta is None else theta, last, options.KINDS
+    )
+    description = dict(chosen.describe())
+    if own is not None and text is not None:
+        raise BadOption(
+            f"--method is {text!r} but --profile says that its paths are {description['name']}; leave it out"
+        )
     for name, value in {"theta": theta, "last": last}.items():
-        if value is not None and value != getattr(own, name):
-            raise BadOption(f"--{name} is {value:g} but the profile was made with {getattr(own, name)}; leave it out")
-    return replace(own, rank=rank)
+        if value is not None and value != description.get(name):
+            made = description.get(name, f"{description['name']} paths, which have none")
+            raise BadOption(f"--{name} is {value:g} but the profile was made with {made}; leave it out")
+    if "rank" not in description and rank != 1:
+        raise BadOption(f"--rank is {rank}, but {description['name']} paths are of the predicted class alone")
+    return method_of({**description, "rank": rank}) if "rank" in description else chosen
 
 
 def _example(pixels: torch.Tensor, path: Any, label: int, profile: Profile | None) -> Example:
@@ -216,11 +235,11 @@ def _layers(example: Example) -> list[dict[str, Any]]:
     from netpaths.path import Site
 
     path = example.path
-    selected = {*path.nodes("synapse"), *path.nodes("weight")} or set(path.nodes("neuron"))
+    selected = {*path.nodes("synapse"), *path.nodes("weight")} or {site.node for site in path}
     rows = []
     for node in (layer for layer in path.layers if layer in selected):
         row: dict[str, Any] = {"layer": node}
-        for kind in ("neuron", "synapse", "weight"):
+        for kind in path.kinds():
             part = path.sites.get(Site(node, kind))
             row[f"{kind}s"] = None if part is None else len(part)
             row[f"of all {kind}s"] = None if part is None else f"{len(part) / part.total:.2%}"

@@ -1,18 +1,20 @@
-"""From images to detector features: per-layer similarities of each image's paths to its classes' paths.
+"""From images to detector features: similarities of each image's paths to its classes' paths, or the path itself.
 
 Rank-1 paths are compared with the class path of the rank-1 class, rank-2 paths with that of the rank-2 class
-(Qiu et al. 2019, section 4.2). Only linear and convolution layers are features.
+(Qiu et al. 2019, section 4.2). Only linear and convolution layers are features. Without a profile, the values of a
+path's elements are the features (Wang et al. 2018, supplement).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
-from netpaths.detection.features import CLEAN, Features
+from netpaths.detection.features import CLEAN, Features, Names
 from netpaths.errors import BadOption
 from netpaths.graph import Graph, PathMethod, RankedMethod
 from netpaths.path import Path
@@ -70,24 +72,107 @@ def extract_kinds(
 
     progress: called after every batch with the number of images done.
     """
+    found = _extracted(partial(ranked_paths, method, graph), images, batch_size, progress)
+    return similarity_features(found, profile, kinds, about, layers)
+
+
+def similarity_features(
+    paths: Iterable[Sequence[Path]],
+    profile: Profile,
+    kinds: Sequence[str | None],
+    about: About,
+    layers: Sequence[str] | None = None,
+) -> dict[str | None, Features]:
+    """The features of paths already extracted, of every image one path of each rank; otherwise as `extract_kinds`."""
     rows: dict[str | None, list[dict[tuple[str, int], float]]] = {kind: [] for kind in kinds}
     predicted: list[int] = []
-    for start in range(0, len(images), batch_size):
-        ranked = _paths(method, graph, images[start : start + batch_size])
+    for own_paths in paths:
         for kind, own in rows.items():
-            own += [_row(paths, profile, kind, layers) for paths in zip(*ranked)]
-        predicted += [-1 if path.predicted is None else path.predicted for path in ranked[0]]
+            own.append(_row(own_paths, profile, kind, layers))
+        predicted.append(_class_of(own_paths[0]))
+    _check(predicted)
+    return {
+        kind: _features([[row[name] for name in own[0]] for row in own], tuple(own[0]), predicted, about)
+        for kind, own in rows.items()
+    }
+
+
+def extract_vectors(
+    method: PathMethod,
+    graph: Graph,
+    images: torch.Tensor,
+    about: About,
+    kind: str = "channel",
+    layers: Sequence[str] | None = None,
+    batch_size: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> Features:
+    """`vector_features` of the paths of ``images`` (n, *input shape).
+
+    progress: called after every batch with the number of images done. Raises BadInput, BadOption and UnknownNode.
+    """
+    extracted = _extracted(lambda batch: [method.extract(graph, batch)], images, batch_size, progress)
+    return vector_features((path for (path,) in extracted), about, kind, layers)
+
+
+def vector_features(
+    paths: Iterable[Path], about: About, kind: str = "channel", layers: Sequence[str] | None = None
+) -> Features:
+    """Each path as one row: the values of its elements of ``kind``, 0 where not selected, in the order of its nodes.
+
+    A path without channel sites is projected onto channels. layers: nodes to look at, None for all. Returns Features
+    with one column per element, named NODE[ELEMENT]: the channel, or the position among a node's elements. Raises
+    BadOption for no path, a path without such elements or paths that differ in theirs, and UnknownNode. Source: Wang
+    et al. (CVPR 2018), supplement; they feed the gates of all channels to tree ensembles.
+    """
+    sizes: list[tuple[str, int]] = []
+    rows: list[torch.Tensor] = []
+    predicted: list[int] = []
+    for path in paths:
+        part = (path if path.nodes(kind) else path.project(kind)).restrict(kinds=(kind,)).restrict(layers)
+        own = [(site.node, elements.size) for site, elements in part.items()]
+        if not own or (rows and own != sizes):
+            raise BadOption(f"every path must have {kind} elements, at the same nodes as the others")
+        sizes = own
+        rows.append(torch.cat([elements.dense().flatten().float() for elements in part.values()]))
+        predicted.append(_class_of(path))
+    _check(predicted)
+    names = tuple((f"{node}[{place}]", 1) for node, size in sizes for place in range(size))
+    return _features(torch.stack(rows).numpy(), names, predicted, about)
+
+
+def _extracted(
+    extract: Callable[[torch.Tensor], list[list[Path]]],
+    images: torch.Tensor,
+    batch_size: int,
+    progress: Callable[[int], None] | None,
+) -> Iterator[tuple[Path, ...]]:
+    """The paths of every image, one of each rank, extracted batch by batch."""
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        yield from zip(*extract(batch))
         if progress is not None:
-            progress(len(predicted))
+            progress(start + len(batch))
+
+
+def _class_of(path: Path) -> int:
+    return -1 if path.predicted is None else path.predicted
+
+
+def _check(predicted: Sequence[int]) -> None:
     if not predicted:
         raise BadOption("there are no images to extract features from")
-    return {kind: _features(own, predicted, about) for kind, own in rows.items()}
 
 
-def _features(rows: list[dict[tuple[str, int], float]], predicted: list[int], about: About) -> Features:
-    names, count = tuple(rows[0]), len(rows)
+def _features(
+    values: Sequence[Sequence[float]] | np.ndarray,
+    names: Names,
+    predicted: Sequence[int],
+    about: About,
+) -> Features:
+    count = len(predicted)
     return Features(
-        values=np.array([[row[name] for name in names] for row in rows], dtype=np.float64),
+        values=np.asarray(values, dtype=np.float64),
         names=names,
         sources=np.array([str(source) for source in (range(count) if about.sources is None else about.sources)]),
         attacks=np.array([about.attack] * count),
@@ -97,7 +182,8 @@ def _features(rows: list[dict[tuple[str, int], float]], predicted: list[int], ab
     )
 
 
-def _paths(method: PathMethod, graph: Graph, images: torch.Tensor) -> list[list[Path]]:
+def ranked_paths(method: PathMethod, graph: Graph, images: torch.Tensor) -> list[list[Path]]:
+    """The paths of ``images`` (batch, *input shape) of every rank worth comparing: a list (ranks) of lists (batch)."""
     if isinstance(method, RankedMethod):
         ranks = tuple(rank for rank in method.ranks if rank <= graph.classes)
         return method.extract_ranks(graph, images, ranks)

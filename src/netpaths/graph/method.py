@@ -28,6 +28,14 @@ class PathMethod(Protocol):
         """Name and parameters, stored with every path and profile."""
         ...
 
+    def check(self) -> None:
+        """Raise BadOption for a parameter out of range."""
+        ...
+
+    def explain(self, seed: str) -> list[str]:
+        """How a path of class ``seed`` is found, step by step, for someone who has not read the paper."""
+        ...
+
 
 @runtime_checkable
 class RankedMethod(Protocol):

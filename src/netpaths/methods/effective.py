@@ -62,6 +62,16 @@ class EffectivePath:
         parameters = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {"name": "effective", **parameters, "kinds": list(self.kinds)}
 
+    def explain(self, seed: str) -> list[str]:
+        """How a path of class ``seed`` is found, step by step, for someone who has not read the paper."""
+        return [
+            f"Start at the output: the score of class {seed}. It is a sum: every unit of the layer before, times the "
+            "weight between the two.",
+            f"Keep the smallest set of those inputs that together make up at least {100 * self.theta:g}% of the sum. "
+            "The inputs kept (neurons), the weights used, and the single connections (synapses) are on the path.",
+            "Do the same for every unit just kept, layer by layer, until the pixels are reached.",
+        ]
+
     def fit(self, graph: Graph, loader: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> EffectivePath:
         """Nothing to learn; returns itself."""
         return self
@@ -87,16 +97,20 @@ class EffectivePath:
         with torch.no_grad():
             return [self._paths(graph, trace, needed, order, rank) for rank in ranks]
 
-    def _check(self, graph: Graph, ranks: tuple[int, ...]) -> None:
+    def check(self) -> None:
+        """Raise BadOption for a parameter out of range."""
         self._selector().check()
-        for rank in ranks:
-            if not isinstance(rank, int) or not 1 <= rank <= graph.classes:
-                raise BadOption(f"rank must lie between 1 and the model's {graph.classes} classes, not {rank!r}")
         if self.last is not None and self.last < 1:
             raise BadOption(f"last must be at least 1, not {self.last}")
         for kind in self.kinds:
             if kind not in ("neuron", "synapse", "weight"):
                 raise BadOption(f"effective paths have neuron, synapse and weight sites, not {kind!r}")
+
+    def _check(self, graph: Graph, ranks: tuple[int, ...]) -> None:
+        self.check()
+        for rank in ranks:
+            if not isinstance(rank, int) or not 1 <= rank <= graph.classes:
+                raise BadOption(f"rank must lie between 1 and the model's {graph.classes} classes, not {rank!r}")
 
     def _selector(self) -> Selector:
         return Selector(self.theta, self.target, self.ties, self.merge)

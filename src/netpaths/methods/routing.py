@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Literal
 
 import torch
@@ -33,6 +34,12 @@ from netpaths.path import Path
 GROWTH, SHRINK = 1.25, 0.5
 """How the step of the converging solver changes after a step that was taken, and after one that was refused."""
 
+CORNER = 1e-3
+"""An image whose step shrank to this share of lr rests: the loss has a corner there, and no slope tells the way on."""
+
+ROUNDING = 8
+"""Two losses that differ by so many units in the last place count as equal."""
+
 
 @dataclass(frozen=True)
 class DistillationGuidedRouting:
@@ -42,8 +49,8 @@ class DistillationGuidedRouting:
     gate. temperature: of both softmaxes. start: gates of one, or uniform in [0, 1) from ``seed``, the same for every
     image. layers: nodes to route, None for the paper's. choose: the gates of the smallest loss among those that keep
     the prediction, or the last evaluated. tolerance: None for the paper's descent; a number for proximal gradient
-    steps of their own size for every image, until no gate would move faster than it, at most ``steps``. binary: give
-    every gate above 0 the value 1.
+    steps of their own size for every image, until no gate would move faster than it or none can follow its slope, at
+    most ``steps``. binary: give every gate above 0 the value 1.
     """
 
     steps: int = 30
@@ -63,6 +70,17 @@ class DistillationGuidedRouting:
         """Name and parameters as JSON values."""
         parameters = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {"name": "routing", **parameters, "layers": None if self.layers is None else list(self.layers)}
+
+    def explain(self, seed: str) -> list[str]:
+        """How a path of class ``seed`` is found, step by step, for someone who has not read the paper."""
+        return [
+            "Put a gate on every channel of the routed layers: a number that the channel's values are multiplied by. "
+            "With all gates at 1 the network is as it was.",
+            f"Turn the gates, for this image alone, so that the network's answer, class {seed}, stays what it was "
+            f"while the sum of all gates becomes small; a gate cannot be below 0 or above {self.limit:g}.",
+            f"Of the gates met in {self.steps} such steps keep those that match the answer best at the smallest sum. "
+            "Channels whose gate is not 0 are on the path.",
+        ]
 
     def fit(self, graph: Graph, loader: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> DistillationGuidedRouting:
         """Nothing to learn; returns itself."""
@@ -89,11 +107,11 @@ class DistillationGuidedRouting:
         """Raise BadOption for a parameter out of range."""
         ranges = {
             "steps": self.steps >= 1,
-            "lr": self.lr > 0,
+            "lr": 0 < self.lr < inf,
             "momentum": 0 <= self.momentum < 1,
-            "gamma": self.gamma >= 0,
-            "limit": self.limit > 0,
-            "temperature": self.temperature > 0,
+            "gamma": 0 <= self.gamma < inf,
+            "limit": 1 <= self.limit < inf,
+            "temperature": 0 < self.temperature < inf,
             "tolerance": self.tolerance is None or self.tolerance > 0,
         }
         wrong = [name for name, fits in ranges.items() if not fits]
@@ -163,25 +181,34 @@ class _Search:
     def _proximal(
         self, at: _Evaluated, size: torch.Tensor, moving: torch.Tensor, tolerance: float
     ) -> tuple[_Evaluated, torch.Tensor, torch.Tensor]:
-        """One step of the images that still move, refused where the loss falls less than its model says."""
+        """One step of the images that still move, refused where loss or slope is above what its model says."""
         gradient, width = at.gradient, size[:, None]
         assert gradient is not None
-        proposed = (self.gates - width * (gradient + self.method.gamma)).clamp(0, self.method.limit)
+        pull = gradient + self.method.gamma
+        still = moving & (self._speed(pull) > tolerance) & (size > CORNER * self.method.lr)
+        proposed = (self.gates - width * pull).clamp(0, self.method.limit)
         move = proposed - self.gates
-        still = moving & ((move.abs() / width).amax(1) > tolerance)
         then = self._evaluate(torch.where(still[:, None], proposed, self.gates))
-        bound = at.loss + (gradient * move).sum(1) + move.square().sum(1) / (2 * size)
-        taken = still & (then.loss <= bound + 1e-6 * at.loss.abs())
+        assert then.gradient is not None
+        square = move.square().sum(1) / size
+        bound = at.loss + (gradient * move).sum(1) + square / 2
+        bound = bound + ROUNDING * torch.finfo(bound.dtype).eps * (1 + at.loss)
+        turn = ((then.gradient - gradient) * move).sum(1)
+        taken = still & (then.loss <= bound) & (turn <= square)
         self._note(proposed, then, taken)
         self.gates = torch.where(taken[:, None], proposed, self.gates)
         size = torch.where(taken, size * GROWTH, torch.where(still, size * SHRINK, size))
-        assert then.gradient is not None
         after = _Evaluated(
             torch.where(taken, then.loss, at.loss),
             torch.where(taken[:, None], then.gradient, gradient),
             torch.where(taken, then.predicted, at.predicted),
         )
         return after, size, still
+
+    def _speed(self, pull: torch.Tensor) -> torch.Tensor:
+        """How fast the fastest gate moves, (batch,), down ``pull`` (batch, units) and never out of its range."""
+        held = ((self.gates <= 0) & (pull > 0)) | ((self.gates >= self.method.limit) & (pull < 0))
+        return pull.abs().masked_fill(held, 0).amax(1)
 
     def _first(self) -> _Evaluated:
         """Gates of one need no pass: they are the plain network, where the cross entropy has its minimum."""

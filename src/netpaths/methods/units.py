@@ -43,16 +43,16 @@ def _blocks(graph: Graph) -> tuple[str, ...]:
     """The output of every residual block: a sum of two values computed here, or the activation that alone reads it."""
     found = []
     for name, node in graph.nodes.items():
-        if node.family is not None and node.family.name == "add" and len(node.inputs) > 1:
+        if node.family is not None and node.family.name == "addition" and len(node.inputs) > 1:
             readers = graph.readers[name]
             activated = len(readers) == 1 and _activates(graph, readers[0])
             found.append(readers[0] if activated else name)
-    return tuple(found)
+    return tuple(name for name in found if name != graph.output)
 
 
 def _activates(graph: Graph, name: str) -> bool:
     family = graph.nodes[name].family
-    return family is not None and family.name == "activation"
+    return family is not None and family.name in ("activation", "shifted activation")
 
 
 def unit_shapes(graph: Graph, nodes: Sequence[str], kind: str) -> list[tuple[int, ...]]:
@@ -95,7 +95,7 @@ def unit_paths(
             predicted=label,
             fingerprint=graph.fingerprint,
             method=method,
-            layers=graph.layers,
+            layers=tuple(nodes),
         )
         for image, label in enumerate(predicted)
     ]

@@ -30,7 +30,8 @@ class Path(Mapping[Site, Elements]):
 
     sites: the mapping. seed: the class whose logit the path explains, None for an aggregate. predicted: the class
     with the largest logit. fingerprint: hexadecimal digest of the graph it was extracted from. method: name and
-    parameters of the method that made it. layers: the graph's linear and convolution layers, from input to output.
+    parameters of the method that made it. layers: the nodes that are compared and shown, from input to output: the
+    linear and convolution layers, or those that the method looks at alone.
     """
 
     sites: Mapping[Site, Elements]

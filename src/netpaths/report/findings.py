@@ -22,7 +22,7 @@ class Example:
 
     image: (channels, height, width) in [0, 1]. label: true class, -1 where unknown. similarity: per layer, the share
     of its path inside the class path of its predicted class. class_similarity: the same over all layers, per class.
-    runner_up: the class with the second largest logit.
+    runner_up: the class with the second largest logit. steps: how the path was found, in sentences.
     """
 
     image: torch.Tensor
@@ -31,6 +31,7 @@ class Example:
     similarity: Mapping[str, float] = field(default_factory=dict)
     class_similarity: Mapping[int, float] = field(default_factory=dict)
     runner_up: int | None = None
+    steps: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)

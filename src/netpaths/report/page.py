@@ -123,7 +123,7 @@ def _texts(findings: Findings) -> dict[str, Any]:
         "predicted": class_name(names, path.predicted),
         "label": class_name(names, findings.example.label) if findings.example.label >= 0 else "unknown",
         "sizes": sentences.path_sizes(path),
-        "steps": sentences.path_steps(path, names),
+        "steps": findings.example.steps,
         "main_detector": detector_name(findings.main_detector),
         "alpha": percent(findings.alpha, 0),
         "ablation_sentence": sentences.ablation_sentence(findings.ablation),

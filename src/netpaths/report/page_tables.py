@@ -20,17 +20,18 @@ SKIPPED = ("versions", "fingerprint")
 def network_table(operations: Sequence[Mapping[str, Any]], example: Example) -> Table:
     """One row per operation, with how many of its neurons are on the example's path."""
     path = example.path
-    nodes = path.nodes("neuron")
+    kind = "neuron" if "neuron" in path.kinds() else path.kinds()[0]
+    nodes = path.nodes(kind)
     rows = []
     for operation in operations:
         node = str(operation["node"])
         shape = " × ".join(map(str, operation["shape"]))
         weights = int(operation["weights"])
-        chosen = path[node, "neuron"] if node in nodes else None
+        chosen = path[node, kind] if node in nodes else None
         share = f"{count(len(chosen))} of {count(chosen.total)}" if chosen is not None else "none"
         rows.append([node, str(operation["operation"]), shape, count(weights) if weights else "–", share])
     strong = frozenset(place for place, operation in enumerate(operations) if operation["weights"])
-    columns = ("node", "operation", "output shape", "weights", "neurons on the example’s path")
+    columns = ("node", "operation", "output shape", "weights", f"{kind}s on the example’s path")
     return Table("The network, operation by operation", columns, rows, frozenset({3, 4}), strong)
 
 

@@ -15,6 +15,7 @@ from netpaths.path import Elements, Path
 from netpaths.report.findings import Example
 from netpaths.report.style import ADVERSARIAL, INK, LINE, QUIET, WIDE, new_figure, ramp, styled
 from netpaths.report.tables import count, percent
+from netpaths.similarity import layers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,8 +91,7 @@ def frame(axes: Axes) -> None:
 def shown_layers(path: Path) -> tuple[tuple[str, ...], int]:
     """The layers a picture shows, from input to output, and how many there are: all, or evenly spaced with the last."""
     kind = _kind(path)
-    present = path.nodes(kind)
-    layers = tuple(node for node in path.layers if node in present) or present
+    layers = layers_of(path, kind)
     if len(layers) <= LAYERS:
         return layers, len(layers)
     places = np.unique(np.linspace(0, len(layers) - 1, LAYERS).round().astype(int))

@@ -128,21 +128,6 @@ def path_sizes(path: Path) -> str:
     return " and ".join([", ".join(sizes[:-1]), sizes[-1]]) if len(sizes) > 1 else "".join(sizes)
 
 
-def path_steps(path: Path, class_names: Sequence[str]) -> list[str]:
-    """How the path was found, step by step, for someone who has not read the paper."""
-    seed = class_name(class_names, path.seed)
-    if path.method.get("name") != "effective":
-        return [f"The path was found by the method {path.method.get('name', 'unknown')} for class {seed}."]
-    theta = percent(path.method.get("theta"), 0)
-    return [
-        f"Start at the output: the score of class {seed}. It is a sum: every unit of the layer before, times the "
-        "weight between the two.",
-        f"Keep the smallest set of those inputs that together make up at least {theta} of the sum. The inputs kept "
-        "(neurons), the weights used, and the single connections (synapses) are on the path.",
-        "Do the same for every unit just kept, layer by layer, until the pixels are reached.",
-    ]
-
-
 def reason_sentence(flagged: Flagged, class_names: Sequence[str], place: int = 0) -> str:
     """Why an image was flagged: the layer's share of the path inside the class path, against clean images."""
     if len(flagged.reasons) <= place:

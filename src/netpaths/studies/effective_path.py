@@ -97,8 +97,8 @@ def run(
         title=title,
         command=command,
         class_names=subject.test.classes,
-        model=_describe_model(subject, names["model"]),
-        data=_describe_data(subject, names["data"], profile),
+        model=describe_model(subject, names["model"]),
+        data=describe_data(subject, names["data"]) | {"profiled_images": sum(profile.images.values())},
         settings=_settings(plan),
         operations=subject.graph.operations(),
         example=_example(subject, plan, profile, clean),
@@ -223,11 +223,13 @@ def _example(subject: Subject, plan: Plan, profile: Profile, clean: Images) -> E
         if path.predicted == int(label):
             similarity = image_class_similarity(path, profile[int(label)], plan.kinds[0])
             per_class = {known: total_similarity(path, profile[known], plan.kinds[0]) for known in profile}
-            return Example(image, path, int(label), similarity, per_class, subject.graph.runner_up(image))
+            runner_up, name = subject.graph.runner_up(image), str(subject.test.classes[int(label)])
+            return Example(image, path, int(label), similarity, per_class, runner_up, plan.method.explain(f"“{name}”"))
     raise BadOption("the model classifies no attacked test image correctly; train it further")
 
 
-def _describe_model(subject: Subject, name: str) -> dict[str, Any]:
+def describe_model(subject: Subject, name: str) -> dict[str, Any]:
+    """The network's name, size, fingerprint and accuracy on all test images."""
     return {
         "name": name,
         "parameters": sum(p.numel() for p in subject.model.parameters()),
@@ -237,12 +239,12 @@ def _describe_model(subject: Subject, name: str) -> dict[str, Any]:
     }
 
 
-def _describe_data(subject: Subject, name: str, profile: Profile) -> dict[str, Any]:
+def describe_data(subject: Subject, name: str) -> dict[str, Any]:
+    """The data's name and how many classes and images it has."""
     return {
         "name": name,
         "classes": len(subject.test.classes),
         "training_images": len(subject.train),
-        "profiled_images": sum(profile.images.values()),
         "test_images": len(subject.test),
     }
 

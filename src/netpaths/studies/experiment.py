@@ -212,12 +212,7 @@ def collect_rows(
     progress: Progress,
 ) -> Rows:
     """Features, logits and penultimate activations of calibration images, clean images, attacks and controls."""
-    batches = [(own[np.arange(len(own))][0], About(own.labels, own.identifiers)) for own in (calibration, clean)]
-    for name, result in results.items():
-        counted = result if result.control else result.successful()
-        if len(counted):
-            sources = [clean.identifiers[index] for index in counted.source]
-            batches.append((counted.images, About(counted.label, sources, name, result.control)))
+    batches = image_groups(clean, calibration, results)
     total, done, title = sum(len(images) for images, _ in batches), 0, "paths of clean and attacked images"
     parts: list[dict[str | None, Features]] = []
     progress(title, 0, total)
@@ -237,10 +232,33 @@ def collect_rows(
             )
         )
         done += len(images)
-    images = torch.cat([part for part, _ in batches])
-    logits, penultimate = activations(subject.graph, images, plan.batch_size)
     merged = {kind: Features.concat([part[kind] for part in parts]) for kind in plan.kinds}
-    return Rows(merged, images, logits, penultimate, np.arange(total) < len(calibration))
+    return gathered(subject.graph, plan, merged, batches, len(calibration))
+
+
+Groups = Sequence[tuple[torch.Tensor, About]]
+"""Sets of images with where they come from."""
+
+
+def image_groups(clean: Images, calibration: Images, results: Mapping[str, AttackResult]) -> list[Any]:
+    """Calibration images, clean images, successful attacks and controls: a list of (images, About)."""
+    batches = [(own[np.arange(len(own))][0], About(own.labels, own.identifiers)) for own in (calibration, clean)]
+    for name, result in results.items():
+        counted = result if result.control else result.successful()
+        if len(counted):
+            sources = [clean.identifiers[index] for index in counted.source]
+            batches.append((counted.images, About(counted.label, sources, name, result.control)))
+    return batches
+
+
+def gathered(graph: Graph, plan: Plan, features: Mapping[str, Features], groups: Groups, held_back: int) -> Rows:
+    """Features of all ``groups`` with their images, logits and penultimate activations.
+
+    held_back: how many of the first rows are kept for calibration.
+    """
+    images = torch.cat([part for part, _ in groups])
+    logits, penultimate = activations(graph, images, plan.batch_size)
+    return Rows(features, images, logits, penultimate, np.arange(len(images)) < held_back)
 
 
 def split(plan: Plan, rows: Rows, seed: int) -> dict[str, NDArray[np.int64]]:
@@ -286,7 +304,7 @@ def judge(plan: Plan, rows: Rows, baselines: Mapping[str, Floats], seed: int, bo
         for name, make in DETECTORS.items():
             if kind == plan.kinds[0] or name == MAIN:
                 title = name if kind == plan.kinds[0] else f"{name} ({kind}s)"
-                detectors[title] = (_seeded(make, seed).fit(usable), features)
+                detectors[title] = (seeded(make, seed).fit(usable), features)
     scores = {
         title: (detector.score(features.take(parts["calibration"])), detector.score(features.take(parts["test"])))
         for title, (detector, features) in detectors.items()
@@ -299,7 +317,8 @@ def judge(plan: Plan, rows: Rows, baselines: Mapping[str, Floats], seed: int, bo
     return Judged(parts, {title: detector for title, (detector, _) in detectors.items()}, scores, evaluation)
 
 
-def _seeded(make: type[Detector], seed: int) -> Detector:
+def seeded(make: type[Detector], seed: int) -> Detector:
+    """A detector with its defaults, seeded where it draws at random."""
     detector = make()
     return type(detector)(**{**detector.params(), **({"seed": seed} if "seed" in detector.params() else {})})
 
@@ -352,10 +371,11 @@ def cost(subject: Subject, plan: Plan, profile: Profile, clean: Images, detector
         "paths": lambda: plan.method.extract_ranks(subject.graph, images, plan.method.ranks),
         "check": check,
     }
-    return {"batch": float(count), **{name: _median_seconds(work) * 1000 / count for name, work in stages.items()}}
+    return {"batch": float(count), **{name: median_seconds(work) * 1000 / count for name, work in stages.items()}}
 
 
-def _median_seconds(work: Callable[[], object], repeats: int = 5) -> float:
+def median_seconds(work: Callable[[], object], repeats: int = 5) -> float:
+    """The median wall clock of ``work`` over several repeats."""
     times = []
     for _ in range(repeats):
         started = perf_counter()
