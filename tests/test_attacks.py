@@ -94,7 +94,7 @@ def test_bim_is_foolboxs(digits_lenet: nn.Module, batch: tuple[Tensor, Tensor]) 
 def test_targeted_bim_is_ten_steps_of_a_hundredth(digits_lenet: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
     """Wang et al. (CVPR 2018), supplement: every step goes down the cross entropy with the target class."""
     images, labels = batch
-    result = attack("targeted-bim", digits_lenet, images, labels, seed=2)
+    result = attack("targeted-bim", digits_lenet, images, labels, seed=2, epsilon=0.1)
     assert all(default_options("targeted-bim", (3, size, size)) == result.options for size in (32, 224))
     changed, targets = images.clone(), torch.from_numpy(result.target)
     for _ in range(10):

@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from netpaths import Graph, Path, load_model
@@ -44,7 +46,8 @@ class Small(nn.Module):
         self.conv1, self.conv2, self.fc = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 16, 3), nn.Linear(16, 6)
         self.activation = activation
         with torch.no_grad():
-            self.fc.weight.mul_(10)
+            for layer, factor in ((self.conv1, 3), (self.conv2, 3), (self.fc, 10)):
+                layer.weight.mul_(factor)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.activation(self.conv2(self.activation(self.conv1(x))))
@@ -61,7 +64,7 @@ def case(name: str) -> Case:
         x = own.x[:12].double()
         return Case(Graph(copy.deepcopy(own.model).double(), x[:1]), x)
     if name == "residual":
-        x = torch.rand(4, 3, 32, 32)
+        x = torch.rand(4, 3, 16, 16)
         return Case(Graph(settle(load_model("resnet20"), x).double(), x[:1].double()), x.double())
     x = torch.rand(8, 3, 8, 8, dtype=torch.float64)
     return Case(Graph(Small(nn.ReLU() if name == "relu" else nn.Softplus()).double(), x[:1]), x)
@@ -97,7 +100,7 @@ def descended(graph: Graph, image: Tensor, method: Routing, first: Sequence[Tens
     seen = []
     for _ in range(method.steps):
         loss, logits = loss_of(graph, image, gates, nodes, method)
-        seen.append(Iterate(torch.cat(gates).detach(), float(loss), int(logits.argmax()) == wanted))
+        seen.append(Iterate(torch.cat(gates).detach(), float(loss.detach()), int(logits.argmax()) == wanted))
         optimiser.zero_grad()
         loss.backward(inputs=gates)
         optimiser.step()
@@ -146,8 +149,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no penalty": {"gamma": 0.0},
     "small penalty": {"gamma": 0.005},
     "large penalty": {"gamma": 0.3},
-    "low limit": {"gamma": 0.001, "limit": 1.02},
-    "limit of one": {"limit": 1.0, "gamma": 0.001},
+    "low limit": {"limit": 1.02},
+    "limit of one": {"limit": 1.0, "gamma": 0.0, "start": "random"},
     "hard softmax": {"temperature": 0.3, "gamma": 0.01},
     "soft softmax": {"temperature": 5.0, "gamma": 0.01},
     "no momentum": {"momentum": 0.0, "steps": 60},
@@ -189,15 +192,18 @@ def test_the_descent_of_chosen_layers(layers: tuple[str, ...]) -> None:
 def test_what_the_comparison_covers() -> None:
     """A low limit stops gates, and the gates of the smallest loss are not always those that keep the prediction."""
     graph, x = case("digits")
-    low = Routing(gamma=0.001, limit=1.02)
-    seen = descended(graph, x[:1], low, first_gates(low, graph, x[:1]))
-    assert any(bool((iterate.gates == 1.02).any()) for iterate in seen)
+    low = Routing(limit=1.02)
+    stopped = 0
+    for image in x[:3].split(1):
+        seen = descended(graph, image, low, first_gates(low, graph, image))
+        stopped += any(bool((iterate.gates == 1.02).any()) for iterate in seen)
+    assert stopped > 0
     large = Routing(gamma=0.3)
     lost = 0
     for image in x.split(1):
         seen = descended(graph, image, large, first_gates(large, graph, image))
         lost += not min(seen, key=lambda iterate: iterate.loss).keeps
-    assert 0 < lost
+    assert lost > 0
 
 
 def test_a_batch_is_its_images() -> None:
@@ -212,14 +218,24 @@ def test_a_batch_is_its_images() -> None:
 
 
 def test_a_batch_is_its_images_in_float32() -> None:
-    own = trained()
-    x = own.x[:24]
-    together = torch.stack([values(path) for path in Routing().extract(own.graph, x)])
-    alone = torch.stack([values(Routing().extract(own.graph, image)[0]) for image in x.split(1)])
-    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
-    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
-    shuffled = torch.stack([values(path) for path in Routing().extract(own.graph, x[order])])
-    torch.testing.assert_close(shuffled, together[order], rtol=0, atol=1e-5)
+    """To 1e-5 but where two values of a pooling window are equal to rounding: there the slope is one or the other."""
+    graph, x = case("softplus")
+    smooth = Graph(copy.deepcopy(graph.module).float(), x[:1].float())
+    apart = differences(smooth, x.float())
+    assert float(apart.max()) <= 1e-5
+    apart = differences(trained().graph, trained().x[:48])
+    assert int((apart > 1e-5).sum()) <= 2
+    assert float(apart.max()) <= 1e-2
+
+
+def differences(graph: Graph, x: Tensor) -> Tensor:
+    """How far the gates of each image move when it is alone, or in a batch of another order: (batch,)."""
+    together = torch.stack([values(path) for path in Routing().extract(graph, x)])
+    alone = torch.stack([values(Routing().extract(graph, image)[0]) for image in x.split(1)])
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    shuffled = torch.empty_like(together)
+    shuffled[order] = torch.stack([values(path) for path in Routing().extract(graph, x[order])])
+    return torch.maximum((together - alone).abs(), (together - shuffled).abs()).amax(1)
 
 
 def test_nothing_is_carried_from_image_to_image() -> None:
@@ -288,19 +304,34 @@ def test_several_numbers_of_steps_from_one_descent(method: Routing) -> None:
         assert paths[0].method["steps"] == number
 
 
+def test_in_front_of_a_relu_a_gate_of_0_stays_0() -> None:
+    """PyTorch's ReLU has no slope at 0; behind it the same gate may come back."""
+    graph, x = case("digits")
+    after: dict[str, list[bool]] = {}
+    for where in ("conv", "relu"):
+        layers = (f"{where}1", f"{where}2")
+        many = Routing(layers=layers, choose="last").extract_steps(graph, x, range(25, 70))
+        gates = torch.stack([torch.stack([values(path) for path in paths]) for paths in many])
+        gone = (gates == 0).cumsum(0) > 0
+        after[where] = gates[gone].bool().tolist()
+    assert not any(after["conv"])
+    assert any(after["relu"])
+
+
 def sparsity(paths: Sequence[Path]) -> float:
     return float(np.mean([path.density("channel") for path in paths]))
 
 
 def test_fewer_channels_with_a_larger_penalty_and_more_steps() -> None:
     own = trained()
-    shares = [sparsity(Routing(gamma=gamma).extract(own.graph, own.x)) for gamma in (0.0, 0.01, 0.03, 0.05, 0.1, 0.2)]
-    assert all(more > fewer for more, fewer in zip(shares, shares[1:])), shares
+    gammas = (0.0, 0.03, 0.05, 0.07, 0.1, 0.2)
+    shares = [sparsity(Routing(gamma=gamma).extract(own.graph, own.x)) for gamma in gammas]
+    assert shares[0] == shares[1] == 1
+    assert all(more > fewer for more, fewer in pairwise(shares[1:])), shares
     several = Routing().extract_steps(own.graph, own.x, (1, 10, 20, 30, 45, 60))
     shares = [sparsity(paths) for paths in several]
-    assert shares[0] == 1
-    assert all(more >= fewer for more, fewer in zip(shares, shares[1:])), shares
-    assert shares[-1] < shares[3] < shares[2] < 1
+    assert shares[0] == shares[1] == 1
+    assert all(more > fewer for more, fewer in pairwise(shares[1:])), shares
 
 
 @pytest.mark.parametrize(
@@ -333,37 +364,35 @@ def assert_at_rest(graph: Graph, x: Tensor, gates: Tensor, method: Routing, tole
         assert bool((slope[own == method.limit] <= tolerance).all())
 
 
-@pytest.mark.parametrize("limit", [10.0, 1.3])
+@pytest.mark.parametrize("limit", [10.0, 1.05])
 @pytest.mark.parametrize(("name", "layers"), [("softplus", None), ("relu", ("conv2",)), ("softplus", ("fc",))])
 def test_smooth_losses_come_to_rest(name: str, layers: tuple[str, ...] | None, limit: float) -> None:
     graph, x = case(name)
-    method = Routing(gamma=0.005, tolerance=1e-7, steps=2000, layers=layers, limit=limit, choose="last")
+    method = Routing(gamma=0.002, tolerance=1e-7, steps=4000, layers=layers, limit=limit, choose="last")
     gates = found(method, graph, x)
     assert_at_rest(graph, x, gates, method, 1e-7)
     assert bool((gates == 0).any())
     assert bool(((gates > 0) & (gates < limit)).any())
-    assert bool((gates == limit).any()) or limit > 2
+    assert bool((gates == limit).any()) == (limit < 2)
 
 
-@pytest.mark.parametrize("limit", [10.0, 1.3])
+@pytest.mark.parametrize("limit", [10.0, 1.05])
 def test_a_convex_loss_has_the_minimum_that_scipy_finds(limit: float) -> None:
-    """Gates of the last convolution reach the logits through nothing but a mean and a linear layer."""
-    from scipy.optimize import minimize
-
+    """Gates behind the last activation reach the logits through nothing but a mean and a linear layer."""
     graph, x = case("relu")
-    method = Routing(gamma=0.005, tolerance=1e-8, steps=3000, layers=("conv2",), limit=limit, choose="last")
-    gates = found(method, graph, x)
-    for image, own in zip(x.split(1), gates):
+    layers = ("activation_1",)
+    method = Routing(gamma=0.002, tolerance=1e-8, steps=5000, layers=layers, limit=limit, choose="last")
+    for image, own in zip(x.split(1), found(method, graph, x)):
 
         def objective(point: np.ndarray, image: Tensor = image) -> tuple[float, np.ndarray]:
             gate = torch.from_numpy(point.copy()).requires_grad_()
-            loss, _ = loss_of(graph, image, [gate], ["conv2"], method)
-            return float(loss), torch.autograd.grad(loss, gate)[0].numpy()
+            loss, _ = loss_of(graph, image, [gate], layers, method)
+            return float(loss.detach()), torch.autograd.grad(loss, gate)[0].numpy()
 
-        options = {"ftol": 0, "gtol": 1e-10, "maxiter": 5000}
+        options = {"ftol": 0, "gtol": 1e-9, "maxiter": 10_000, "maxfun": 100_000}
         best = minimize(objective, np.ones(16), jac=True, bounds=[(0, limit)] * 16, method="L-BFGS-B", options=options)
         assert objective(own.numpy())[0] == pytest.approx(best.fun, abs=1e-10)
-        np.testing.assert_allclose(own.numpy(), best.x, atol=1e-4)
+        np.testing.assert_allclose(own.numpy(), best.x, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["digits", "residual", "relu", "softplus"])
@@ -377,7 +406,7 @@ def test_a_converged_loss_is_no_larger_than_the_descents(name: str) -> None:
     for image, first, second in zip(x.split(1), descent, converged):
         before, _ = loss_of(graph, image, by_node(graph, nodes, first), nodes, short)
         after, _ = loss_of(graph, image, by_node(graph, nodes, second), nodes, short)
-        assert float(after) <= float(before) + 1e-3
+        assert float(after.detach()) <= float(before.detach()) + 1e-3
 
 
 def test_steps_behind_convergence_change_nothing() -> None:
@@ -531,16 +560,11 @@ class Sums(nn.Module):
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("before the activation", ("add", "add_1")), ("constants", ("conv1", "conv2")), ("two heads", ("conv1",))],
+    [("before the activation", ("add", "relu_2")), ("constants", ("conv1", "conv2")), ("two heads", ("conv1",))],
 )
 def test_which_sums_are_blocks(kind: str, expected: tuple[str, ...]) -> None:
-    graph = Graph(Sums(kind), torch.rand(1, 3, 6, 6))
-    found = routed_nodes(graph)
-    if kind == "before the activation":  # behind the last block an activation alone reads the sum
-        assert found[0] == "add"
-        assert graph.node(found[1]).inputs == ("add_1",)
-    else:
-        assert found == expected
+    """A sum that two nodes read, one that the last activation alone reads; neither biases nor the logits."""
+    assert routed_nodes(Graph(Sums(kind), torch.rand(1, 3, 6, 6))) == expected
 
 
 def test_layers_are_taken_from_input_to_output() -> None:
@@ -585,7 +609,7 @@ def test_bad_nodes_and_images() -> None:
         Routing(layers=("conv3",)).extract(graph, x)
     with pytest.raises(BadInput, match=re.escape("images have shape (12, 1, 14, 14)")):
         Routing().extract(graph, x[:, :, ::2, ::2])
-    with pytest.raises(BadInput, match="images are torch.float32"):
+    with pytest.raises(BadInput, match=re.escape("images are torch.float32")):
         Routing().extract(graph, x.float())
     with pytest.raises(BadInput, match="image 0 of the batch holds NaN"):
         Routing().extract(graph, x * torch.nan)

@@ -32,7 +32,7 @@ from .conftest import Call
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 CPU = torch.device("cpu")
 ONE = "--batch 2 --threads 1 --repeats 1"
-ALL_PARTS = "--part full --part last=1 --part last=2 --part similarity --part profile --part merge"
+ALL_PARTS = "--part full --part last=1 --part last=2 --part similarity --part profile --part merge --part routing"
 Measured = dict[str, Any]
 
 
@@ -77,11 +77,12 @@ def _by_part(found: Measured) -> dict[str, Any]:
 
 def test_every_part_has_one_row_that_says_what_was_measured(parts: Measured) -> None:
     rows = _by_part(parts)
-    assert list(rows) == ["full", "last=1", "last=2", "similarity", "profile", "merge"]
+    assert list(rows) == ["full", "last=1", "last=2", "similarity", "profile", "merge", "routing"]
     assert len(parts["rows"]) == len(rows)
     for row in rows.values():
         assert (row["model"], row["weights"], row["data"], row["threads"]) == ("lenet5", "random, seed 0", "digits", 1)
-        assert row["kinds"] == ["neuron", "synapse", "weight"]
+        expected = ["channel"] if row["part"] == "routing" else ["neuron", "synapse", "weight"]
+        assert row["kinds"] == expected
     assert {part: row["batch"] for part, row in rows.items()} == {**dict.fromkeys(rows, 2), "merge": None}
 
 
@@ -94,7 +95,12 @@ def test_ratios_follow_from_the_times_of_a_single_round(parts: Measured) -> None
     assert partial["ratio"] == pytest.approx(with_forward / partial["forward ms"])
     assert partial["with forward"]
     assert similarity["ratio"] == pytest.approx(similarity["similarity ms"] / similarity["forward and path ms"])
-    for row in (full, partial, similarity, rows["merge"]):
+    routing = rows["routing"]
+    assert routing["ratio"] == pytest.approx(routing["routing ms"] / routing["passes ms"])
+    assert routing["ratio, channels together"] == pytest.approx(
+        routing["routing ms"] / routing["passes, channels together ms"]
+    )
+    for row in (full, partial, similarity, rows["merge"], routing):
         assert row["ratio low"] == row["ratio"] == row["ratio high"] > 0
     assert full["ns each"] == pytest.approx(1e6 * full["extraction ms"] / full["contributions"])
     assert full["ms per image"] == pytest.approx(full["extraction ms"] / 2)
@@ -246,7 +252,7 @@ def test_an_interrupted_run_keeps_its_rows(call: Call, tmp_path: Path, monkeypat
 
 
 MISTAKES = {
-    "unknown part": ("--part ful", "--part is 'ful', expected full, last=N, similarity, profile, merge"),
+    "unknown part": ("--part ful", "--part is 'ful', expected full, last=N, similarity, profile, merge, routing"),
     "part without its number": ("--part last", "--part is 'last', N of last=N must be a whole number from 1"),
     "no layer": ("--part last=0", "--part is 'last=0', N of last=N must be a whole number from 1"),
     "no number": ("--part last=two", "--part is 'last=two'"),
@@ -290,7 +296,7 @@ def test_a_mistake_is_one_line(call: Call, tmp_path: Path, mistake: str) -> None
 
 
 def test_parts_are_written_as_they_are_read() -> None:
-    for text in ("full", "last=12", "similarity", "profile", "merge"):
+    for text in ("full", "last=12", "similarity", "profile", "merge", "routing"):
         assert str(parse_part(text)) == text
     found = cases(["a"], [FULL, PROFILE, Part("merge")], [2, 8], [1])
     assert [(str(case.part), case.batch) for case in found] == [

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from netpaths.errors import BadOption
 
-PARTS = ("full", "last=N", "similarity", "profile", "merge")
+PARTS = ("full", "last=N", "similarity", "profile", "merge", "routing")
 """The parts of the work as the user names them."""
 
 

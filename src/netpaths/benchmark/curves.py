@@ -9,9 +9,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from netpaths.benchmark.extraction import Extraction, columns
+from netpaths.benchmark.extraction import Extraction
 from netpaths.benchmark.subject import Subject
-from netpaths.benchmark.timing import ratio
+from netpaths.benchmark.timing import columns, ratio
 from netpaths.errors import NetpathsError
 from netpaths.graph import Graph
 from netpaths.methods import EffectivePath

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from netpaths.benchmark.memory import peak
 from netpaths.benchmark.subject import Subject
-from netpaths.benchmark.timing import Seconds, Stage, clocked, milliseconds, rounds, timed_rules
+from netpaths.benchmark.timing import Seconds, Stage, clocked, rounds, timed_rules
 from netpaths.graph import Graph
 from netpaths.methods import EffectivePath
 
@@ -85,8 +84,3 @@ class Extraction:
         parts = {**seconds, BOOKKEEPING: max(total - sum(seconds.values()), 0.0)}
         whole = sum(parts.values())
         return {name: parts[name] / whole for name in sorted(parts, key=lambda name: -parts[name])}
-
-
-def columns(times: dict[str, Seconds]) -> dict[str, Any]:
-    """The median milliseconds of every stage."""
-    return {f"{name} ms": milliseconds(seconds) for name, seconds in times.items()}

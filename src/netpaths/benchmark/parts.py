@@ -1,4 +1,4 @@
-"""One row of figures for every part of the work: paths, similarities, class profiles, merging."""
+"""One row of figures for every part of the work: paths, similarities, class profiles, merging, gates."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from netpaths.benchmark.cases import Case
-from netpaths.benchmark.extraction import Extraction, columns
+from netpaths.benchmark.extraction import Extraction
+from netpaths.benchmark.routing import measure_routing
 from netpaths.benchmark.subject import Subject
-from netpaths.benchmark.timing import clocked, compilations, milliseconds, ratio, rounds
+from netpaths.benchmark.timing import clocked, columns, compilations, milliseconds, ratio, rounds
 from netpaths.data import Images
 from netpaths.detection.extraction import extract_features
 from netpaths.methods import EffectivePath
@@ -28,8 +29,9 @@ PROFILED = 8
 def measure(case: Case, subject: Subject, method: EffectivePath, repeats: int) -> dict[str, Any]:
     """The row of ``case``, from ``repeats`` timed rounds."""
     method = replace(method, kinds=case.kinds or method.kinds, last=case.part.last)
+    kinds = ["channel"] if case.part.name == "routing" else list(method.kinds)
     named = {**subject.names(), "part": str(case.part), "batch": case.batch, "threads": case.threads}
-    return {**named, "kinds": list(method.kinds), **_figures(case, subject, method, repeats)}
+    return {**named, "kinds": kinds, **_figures(case, subject, method, repeats)}
 
 
 def _figures(case: Case, subject: Subject, method: EffectivePath, repeats: int) -> dict[str, Any]:
@@ -37,6 +39,8 @@ def _figures(case: Case, subject: Subject, method: EffectivePath, repeats: int) 
         return _profile(subject, method, case)
     if case.part.name == "merge":
         return _merge(subject, method, repeats)
+    if case.part.name == "routing":
+        return measure_routing(subject, case.batch or 1, repeats)
     extraction = Extraction(subject, method, subject.batch(case.batch or 1))
     if case.part.name == "similarity":
         return _similarity(extraction, repeats)

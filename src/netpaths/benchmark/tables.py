@@ -12,6 +12,7 @@ WALL = {
     "similarity": "similarity ms",
     "profile": "seconds",
     "merge": "merge ms",
+    "routing": "routing ms",
 }
 """For every part the column that a speed-up speaks of."""
 
@@ -64,6 +65,11 @@ TABLES = {
         "Two class paths merged over a plain copy that moves as many bytes",
         (*SUBJECT, "threads", "moved MB", "merge GB/s", "copy GB/s", "of copy"),
         ("merge",),
+    ),
+    "routing": Layout(
+        "Gates of critical data routing paths over 30 plain forward and backward passes of the same images",
+        (*PLACE, "passes ms", "routing ms", "ratio", "ratio, channels together", "speed-up", "ms per image"),
+        ("routing",),
     ),
     "memory": Layout(
         "Peak memory of the forward pass, and how much extraction takes above it",

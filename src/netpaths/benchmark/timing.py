@@ -54,6 +54,11 @@ def milliseconds(seconds: Seconds) -> float:
     return 1e3 * float(np.median(seconds))
 
 
+def columns(times: Mapping[str, Seconds]) -> dict[str, float]:
+    """The median milliseconds of every stage."""
+    return {f"{name} ms": milliseconds(seconds) for name, seconds in times.items()}
+
+
 def ratio(work: Seconds, yardstick: Seconds) -> dict[str, float]:
     """How many times as long the work takes as the yardstick: median and quartiles over rounds."""
     low, middle, high = np.percentile(work / yardstick, (25, 50, 75))
