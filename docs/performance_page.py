@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,15 @@ MARKS = re.compile(r"(<!-- table: (?P<run>[^/\n]+)/(?P<name>[^\n]+?) -->\n)(?P<t
 Runs = Mapping[str, Mapping[str, Any]]
 
 
-def with_tables(page: str, runs: Runs) -> str:
-    """``page`` with the tables of ``runs`` (name → what bench.json holds) between their marks."""
+def with_tables(page: str, runs: Runs, write: Callable[[str, Mapping[str, Any]], str] | None = None) -> str:
+    """``page`` with the tables of ``runs`` (name → what its JSON holds) between their marks.
+
+    write: from a table's name and a run to its text, by default `section`.
+    """
 
     def filled(found: re.Match[str]) -> str:
         run = runs.get(found["run"])
-        text = found["text"] if run is None else f"\n{section(found['name'], run)}\n\n"
+        text = found["text"] if run is None else f"\n{(write or section)(found['name'], run)}\n\n"
         return f"{found[1]}{text}<!-- end -->"
 
     return MARKS.sub(filled, page)
@@ -102,13 +105,13 @@ def skeleton(runs: Runs) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def read_runs(folders: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What bench.json holds, by the folders' names; exits with a message for a folder without one."""
+def read_runs(folders: Sequence[str], name: str = "bench.json", made_by: str = "bench") -> dict[str, dict[str, Any]]:
+    """What the file ``name`` of every run holds, by the folders' names; exits with a message for a folder without."""
     runs = {}
     for folder in map(Path, folders):
-        file = folder / "bench.json"
+        file = folder / name
         if not file.is_file():
-            raise SystemExit(f"{file} is missing; make it with netpaths bench --out {folder}")
+            raise SystemExit(f"{file} is missing; make it with netpaths {made_by} --out {folder}")
         runs[folder.resolve().name] = json.loads(file.read_text())
     return runs
 
@@ -118,7 +121,11 @@ def main(folders: Sequence[str]) -> None:
     if not folders:
         raise SystemExit("usage: python docs/performance_page.py RUN_FOLDER…")
     file, runs = DOCS / "performance.md", read_runs(folders)
-    text = with_tables(file.read_text() if file.is_file() else skeleton(runs), runs)
+    write_page(file, with_tables(file.read_text() if file.is_file() else skeleton(runs), runs))
+
+
+def write_page(file: Path, text: str) -> None:
+    """Write a page; exits with a message where it would show a directory of this machine."""
     found = re.search(r"(?<![\w.)\]])/(?:\w[\w.-]*/)+", text)
     if found:
         raise SystemExit(f"the page would show the directory {found[0]!r}")

@@ -365,10 +365,10 @@ def assert_at_rest(graph: Graph, x: Tensor, gates: Tensor, method: Routing, tole
 
 
 @pytest.mark.parametrize("limit", [10.0, 1.05])
-@pytest.mark.parametrize(("name", "layers"), [("softplus", None), ("relu", ("conv2",)), ("softplus", ("fc",))])
+@pytest.mark.parametrize(("name", "layers"), [("softplus", None), ("relu", ("conv2",)), ("relu", ("activation_1",))])
 def test_smooth_losses_come_to_rest(name: str, layers: tuple[str, ...] | None, limit: float) -> None:
     graph, x = case(name)
-    method = Routing(gamma=0.002, tolerance=1e-7, steps=4000, layers=layers, limit=limit, choose="last")
+    method = Routing(tolerance=1e-7, steps=1000, layers=layers, limit=limit, choose="last")
     gates = found(method, graph, x)
     assert_at_rest(graph, x, gates, method, 1e-7)
     assert bool((gates == 0).any())
@@ -381,7 +381,7 @@ def test_a_convex_loss_has_the_minimum_that_scipy_finds(limit: float) -> None:
     """Gates behind the last activation reach the logits through nothing but a mean and a linear layer."""
     graph, x = case("relu")
     layers = ("activation_1",)
-    method = Routing(gamma=0.002, tolerance=1e-8, steps=5000, layers=layers, limit=limit, choose="last")
+    method = Routing(tolerance=1e-9, steps=2000, layers=layers, limit=limit, choose="last")
     for image, own in zip(x.split(1), found(method, graph, x)):
 
         def objective(point: np.ndarray, image: Tensor = image) -> tuple[float, np.ndarray]:
@@ -391,6 +391,7 @@ def test_a_convex_loss_has_the_minimum_that_scipy_finds(limit: float) -> None:
 
         options = {"ftol": 0, "gtol": 1e-9, "maxiter": 10_000, "maxfun": 100_000}
         best = minimize(objective, np.ones(16), jac=True, bounds=[(0, limit)] * 16, method="L-BFGS-B", options=options)
+        print(best.message)
         assert objective(own.numpy())[0] == pytest.approx(best.fun, abs=1e-10)
         np.testing.assert_allclose(own.numpy(), best.x, atol=1e-3)
 
@@ -411,7 +412,7 @@ def test_a_converged_loss_is_no_larger_than_the_descents(name: str) -> None:
 
 def test_steps_behind_convergence_change_nothing() -> None:
     graph, x = case("softplus")
-    method = Routing(gamma=0.005, tolerance=1e-4, choose="last")
+    method = Routing(tolerance=1e-4, choose="last")
     first, second = method.extract_steps(graph, x, (500, 1000))
     assert all(path.equals(other) for path, other in zip(first, second))
 
@@ -419,7 +420,7 @@ def test_steps_behind_convergence_change_nothing() -> None:
 def test_convergence_in_float32_is_that_in_float64() -> None:
     graph, x = case("softplus")
     twin = Graph(copy.deepcopy(graph.module).float(), x[:1].float())
-    method = Routing(gamma=0.005, tolerance=1e-5, steps=1000, choose="last")
+    method = Routing(tolerance=1e-5, steps=1000, choose="last")
     torch.testing.assert_close(found(method, twin, x.float()).double(), found(method, graph, x), rtol=0, atol=1e-2)
 
 

@@ -320,7 +320,7 @@ def curves_figure(rows: Rows, classes: int) -> Figure:
     """
     modes = [mode for mode in KEEP_OR_REMOVE if any(row["mode"] == mode for row in rows)]
     methods = _distinct(rows, "method")
-    figure = new_figure(WIDE if len(modes) > 1 else COLUMN * 1.25, 3.5)
+    figure = new_figure(WIDE if len(modes) > 1 else COLUMN, 3.5)
     panels = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
     for axes, mode in zip(panels, modes):
         curves = [_curve(rows, method, mode) for method in methods]
@@ -356,7 +356,7 @@ def agreement_figure(rows: Rows) -> Figure:
     rows: setting, jaccard, chance, and, where paths are compared at several sizes, selected.
     """
     settings, kinds = _distinct(rows, "setting"), _distinct(rows, "selected")
-    figure = new_figure(COLUMN * 1.25, 0.95 + (0.12 + 0.17 * len(kinds)) * len(settings))
+    figure = new_figure(COLUMN, 0.95 + (0.12 + 0.17 * len(kinds)) * len(settings))
     axes = figure.subplots()
     limit = 1.25 * (float(np.nanmax([*_column(rows, "jaccard"), *_column(rows, "chance"), 0])) or 0.8)
     for place, kind in enumerate(kinds):
@@ -366,7 +366,7 @@ def agreement_figure(rows: Rows) -> Figure:
         known = np.nan_to_num(_column(own, "jaccard"))
         axes.barh(y, known, color=shade, height=0.6 / len(kinds), label=kind or "measured")
         _write_shares(axes, own, y, limit)
-    names = [textwrap.fill(str(name), 32, max_lines=2, placeholder=" …") for name in settings]
+    names = [textwrap.fill(str(name), 26, max_lines=2, placeholder=" …") for name in settings]
     name_ticks(axes, names, "y", most=len(settings))
     axes.set(xlim=(0, limit), ylim=(len(settings) - 0.45, -0.55), xlabel="elements shared by both runs (Jaccard)")
     percent_axis(axes.xaxis, None)
@@ -406,7 +406,7 @@ def per_class_figure(rows: Rows, paper: Rows = ()) -> Figure:
     kinds = _distinct(fitted, "values") or [None]
     names = _distinct([*fitted, *paper], "classifier")
     levels = {str(row.get("values") or row["classifier"]): row["auroc"] for row in rows if not row["images per class"]}
-    figure = new_figure(WIDE if len(kinds) > 1 else COLUMN * 1.25, 3.6)
+    figure = new_figure(WIDE if len(kinds) > 1 else COLUMN, 3.6)
     panels = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
     for axes, kind in zip(panels, kinds):
         for place, name in enumerate(names):
@@ -477,7 +477,7 @@ def rivals_figure(rows: Rows) -> Figure:
     columns = min(4 if len(attacks) % 3 == 1 else 3, len(attacks))
     lines = -(-len(attacks) // columns)
     height = lines * (0.45 + (0.09 + 0.11 * len(notions)) * len(classifiers))
-    figure = new_figure(WIDE if columns > 1 else COLUMN * 1.25, height + 0.75)
+    figure = new_figure(WIDE if columns > 1 else COLUMN, height + 0.75)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for axes, attack in zip(grid, attacks):
         for place, notion in enumerate(notions):
@@ -519,7 +519,7 @@ def cost_figure(rows: Rows) -> Figure:
 
     rows: notion, "ms per image", "bytes per image", auroc.
     """
-    figure = new_figure(COLUMN * 1.25, 3.4)
+    figure = new_figure(COLUMN, 3.4)
     axes = figure.subplots()
     notions = _distinct(rows, "notion")
     for place, notion in enumerate(notions):
