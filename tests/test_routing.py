@@ -70,6 +70,11 @@ def case(name: str) -> Case:
     return Case(Graph(Small(nn.ReLU() if name == "relu" else nn.Softplus()).double(), x[:1]), x)
 
 
+def singles(x: Tensor) -> list[Tensor]:
+    """Every image as a batch of its own."""
+    return [x[place : place + 1] for place in range(len(x))]
+
+
 # --- references ------------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +135,8 @@ def values(path: Path) -> Tensor:
 
 def by_node(graph: Graph, nodes: Sequence[str], gates: Tensor) -> list[Tensor]:
     """Gates (…, units) as one tensor (…, channels) for every node."""
-    return list(gates.split([graph.node(node).shape[0] for node in nodes], dim=-1))
+    bounds = np.cumsum([graph.node(node).shape[0] for node in nodes])[:-1].tolist()
+    return list(gates.tensor_split(bounds, dim=-1))
 
 
 def first_gates(method: Routing, graph: Graph, image: Tensor) -> list[Tensor]:
@@ -194,13 +200,13 @@ def test_what_the_comparison_covers() -> None:
     graph, x = case("digits")
     low = Routing(limit=1.02)
     stopped = 0
-    for image in x[:3].split(1):
+    for image in singles(x[:3]):
         seen = descended(graph, image, low, first_gates(low, graph, image))
         stopped += any(bool((iterate.gates == 1.02).any()) for iterate in seen)
     assert stopped > 0
     large = Routing(gamma=0.3)
     lost = 0
-    for image in x.split(1):
+    for image in singles(x):
         seen = descended(graph, image, large, first_gates(large, graph, image))
         lost += not min(seen, key=lambda iterate: iterate.loss).keeps
     assert lost > 0
@@ -211,7 +217,7 @@ def test_a_batch_is_its_images() -> None:
         graph, x = case(name)
         for method in (Routing(), Routing(start="random", choose="last"), Routing(tolerance=1e-3, steps=25)):
             together = found(method, graph, x)
-            alone = torch.cat([found(method, graph, image) for image in x.split(1)])
+            alone = torch.cat([found(method, graph, image) for image in singles(x)])
             torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
             order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
             torch.testing.assert_close(found(method, graph, x[order]), together[order], rtol=0, atol=1e-12)
@@ -231,7 +237,7 @@ def test_a_batch_is_its_images_in_float32() -> None:
 def differences(graph: Graph, x: Tensor) -> Tensor:
     """How far the gates of each image move when it is alone, or in a batch of another order: (batch,)."""
     together = torch.stack([values(path) for path in Routing().extract(graph, x)])
-    alone = torch.stack([values(Routing().extract(graph, image)[0]) for image in x.split(1)])
+    alone = torch.stack([values(Routing().extract(graph, image)[0]) for image in singles(x)])
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     shuffled = torch.empty_like(together)
     shuffled[order] = torch.stack([values(path) for path in Routing().extract(graph, x[order])])
@@ -328,7 +334,7 @@ def test_fewer_channels_with_a_larger_penalty_and_more_steps() -> None:
     shares = [sparsity(Routing(gamma=gamma).extract(own.graph, own.x)) for gamma in gammas]
     assert shares[0] == shares[1] == 1
     assert all(more > fewer for more, fewer in pairwise(shares[1:])), shares
-    several = Routing().extract_steps(own.graph, own.x, (1, 10, 20, 30, 45, 60))
+    several = Routing().extract_steps(own.graph, own.x, (1, 20, 30, 45, 60))
     shares = [sparsity(paths) for paths in several]
     assert shares[0] == shares[1] == 1
     assert all(more > fewer for more, fewer in pairwise(shares[1:])), shares
@@ -354,7 +360,7 @@ def test_the_gates_keep_the_prediction(name: str, method: Routing) -> None:
 def assert_at_rest(graph: Graph, x: Tensor, gates: Tensor, method: Routing, tolerance: float) -> None:
     """The conditions of Karush, Kuhn and Tucker for gates (batch, units) in [0, limit], with autograd's slopes."""
     nodes = routed_nodes(graph, method.layers)
-    for image, own in zip(x.split(1), gates):
+    for image, own in zip(singles(x), gates):
         parts = [part.clone().requires_grad_() for part in by_node(graph, nodes, own)]
         loss, _ = loss_of(graph, image, parts, nodes, replace(method, gamma=0.0))
         slope = torch.cat(torch.autograd.grad(loss, parts)) + method.gamma
@@ -365,15 +371,18 @@ def assert_at_rest(graph: Graph, x: Tensor, gates: Tensor, method: Routing, tole
 
 
 @pytest.mark.parametrize("limit", [10.0, 1.05])
-@pytest.mark.parametrize(("name", "layers"), [("softplus", None), ("relu", ("conv2",)), ("relu", ("activation_1",))])
-def test_smooth_losses_come_to_rest(name: str, layers: tuple[str, ...] | None, limit: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "layers", "gamma"),
+    [("softplus", None, 0.05), ("relu", ("conv2",), 0.02), ("relu", ("activation_1",), 0.02)],
+)
+def test_smooth_losses_come_to_rest(name: str, layers: tuple[str, ...] | None, gamma: float, limit: float) -> None:
     graph, x = case(name)
-    method = Routing(tolerance=1e-7, steps=1000, layers=layers, limit=limit, choose="last")
+    method = Routing(gamma=gamma, tolerance=1e-7, steps=2000, layers=layers, limit=limit, choose="last")
     gates = found(method, graph, x)
     assert_at_rest(graph, x, gates, method, 1e-7)
     assert bool((gates == 0).any())
     assert bool(((gates > 0) & (gates < limit)).any())
-    assert bool((gates == limit).any()) == (limit < 2)
+    assert bool((gates == limit).any()) == (limit < 2 and name == "relu")
 
 
 @pytest.mark.parametrize("limit", [10.0, 1.05])
@@ -381,17 +390,16 @@ def test_a_convex_loss_has_the_minimum_that_scipy_finds(limit: float) -> None:
     """Gates behind the last activation reach the logits through nothing but a mean and a linear layer."""
     graph, x = case("relu")
     layers = ("activation_1",)
-    method = Routing(tolerance=1e-9, steps=2000, layers=layers, limit=limit, choose="last")
-    for image, own in zip(x.split(1), found(method, graph, x)):
+    method = Routing(gamma=0.02, tolerance=1e-9, steps=4000, layers=layers, limit=limit, choose="last")
+    for image, own in zip(singles(x), found(method, graph, x)):
 
         def objective(point: np.ndarray, image: Tensor = image) -> tuple[float, np.ndarray]:
             gate = torch.from_numpy(point.copy()).requires_grad_()
-            loss, _ = loss_of(graph, image, [gate], layers, method)
+            loss = loss_of(graph, image, [gate], layers, replace(method, gamma=0.0))[0] + method.gamma * gate.sum()
             return float(loss.detach()), torch.autograd.grad(loss, gate)[0].numpy()
 
         options = {"ftol": 0, "gtol": 1e-9, "maxiter": 10_000, "maxfun": 100_000}
         best = minimize(objective, np.ones(16), jac=True, bounds=[(0, limit)] * 16, method="L-BFGS-B", options=options)
-        print(best.message)
         assert objective(own.numpy())[0] == pytest.approx(best.fun, abs=1e-10)
         np.testing.assert_allclose(own.numpy(), best.x, atol=1e-3)
 
@@ -404,7 +412,7 @@ def test_a_converged_loss_is_no_larger_than_the_descents(name: str) -> None:
     short, long = Routing(), Routing(tolerance=1e-3, steps=400)
     descent, converged = found(short, graph, x), found(long, graph, x)
     assert bool(((converged >= 0) & (converged <= 10)).all())
-    for image, first, second in zip(x.split(1), descent, converged):
+    for image, first, second in zip(singles(x), descent, converged):
         before, _ = loss_of(graph, image, by_node(graph, nodes, first), nodes, short)
         after, _ = loss_of(graph, image, by_node(graph, nodes, second), nodes, short)
         assert float(after.detach()) <= float(before.detach()) + 1e-3

@@ -30,8 +30,8 @@ Chosen = Annotated[
     list[str] | None,
     typer.Option(
         "--attack",
-        help="fgsm, bim, pgd, deepfool, cw, jsma, targeted-fgsm, targeted-cw, or a control: noise, blur, jpeg, "
-        "contrast; with options as NAME:OPTION=VALUE,…; may be repeated.  [default: fgsm]",
+        help="fgsm, bim, pgd, deepfool, cw, jsma, targeted-fgsm, targeted-bim, targeted-cw, or a control: noise, blur, "
+        "jpeg, contrast; with options as NAME:OPTION=VALUE,…; may be repeated.  [default: fgsm]",
         metavar="NAME",
         show_default=False,
     ),

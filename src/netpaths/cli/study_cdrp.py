@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "netpaths study cdrp --model lenet5 --weights runs/lenet5 --data mnist:data/mnist --out runs/cdrp-mnist",
-    "netpaths study cdrp --model resnet20 --weights resnet20.safetensors --data cifar10:data/cifar10 "
-    "--out runs/cdrp-cifar10",
-    "netpaths study cdrp --model squeezenet1_0 --weights squeezenet.safetensors --data data/imagenette --restrict "
-    "--evaluated 100 --per-class 1,5,10 --out runs/cdrp-imagenette",
+    "netpaths study cdrp --model squeezenet1_0 --weights squeezenet.safetensors --restrict --points 4 "
+    "--data data/imagenette?classes=imagenet_classes.json --evaluated 100 --swept 20 --compared 30 "
+    "--out runs/cdrp-imagenette",
     "netpaths study cdrp --model lenet5 --weights runs/lenet5 --data digits --quick --out runs/cdrp-quick",
 )
 

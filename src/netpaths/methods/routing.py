@@ -12,8 +12,9 @@ gate λ ≥ 0 for every channel of the routed layers solves
    first, all ones, always qualify.
 
 Every image has its own gates and its own momentum; a batch only shares the passes. The gates of a routed convolution
-act behind its bias and in front of its activation. The range, the values evaluated, and the solver that runs to
-convergence are our reconstruction: see docs/methods/cdrp.md.
+act behind its bias and in front of its activation. One that reached 0 in front of a ReLU stays there, because PyTorch
+gives a ReLU no slope at 0; behind the activation, as after a residual block, it may come back. The range, the values
+evaluated, and the solver that runs to convergence are our reconstruction: see docs/methods/cdrp.md.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ class DistillationGuidedRouting:
     """Extract critical data routing paths (Wang et al. 2018): gates on channels, in [0, limit].
 
     steps: evaluations of the gates. lr, momentum: of gradient descent. gamma: weight of Σ |λ|. limit: the largest
-    gate. temperature: of both softmaxes. start: gates of one, or uniform in [0, 1) from ``seed``, the same for every
-    image. layers: nodes to route, None for the paper's. choose: the gates of the smallest loss among those that keep
-    the prediction, or the last evaluated. tolerance: None for the paper's descent; a number for proximal gradient
-    steps of their own size for every image, until no gate would move faster than it or none can follow its slope, at
-    most ``steps``. binary: give every gate above 0 the value 1.
+    gate, at least 1. temperature: of both softmaxes. start: gates of one, or uniform in [0, 1) from ``seed``, the same
+    for every image. layers: nodes to route, None for the paper's. choose: the gates of the smallest loss among those
+    that keep the prediction, or the last evaluated. tolerance: None for the paper's descent; a number for proximal
+    gradient steps of their own size for every image, until no gate would move faster than it or none can follow its
+    slope, at most ``steps``. binary: give every gate above 0 the value 1.
     """
 
     steps: int = 30

@@ -10,6 +10,7 @@ ATTACKS = {
     "cw": "C&W",
     "jsma": "JSMA",
     "targeted-fgsm": "targeted FGSM",
+    "targeted-bim": "targeted BIM",
     "targeted-cw": "targeted C&W",
     "jpeg": "JPEG compression",
     "noise": "random noise",

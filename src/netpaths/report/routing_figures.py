@@ -519,7 +519,7 @@ def cost_figure(rows: Rows) -> Figure:
 
     rows: notion, "ms per image", "bytes per image", auroc.
     """
-    figure = new_figure(COLUMN, 3.4)
+    figure = new_figure(COLUMN, 3.2)
     axes = figure.subplots()
     notions = _distinct(rows, "notion")
     for place, notion in enumerate(notions):
@@ -541,7 +541,7 @@ def _decades(axes: Axes, values: Sequence[float]) -> None:
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     low, high = min(values, default=1.0), max(values, default=1.0)
-    room = max(1.3 * (high / low) ** 0.08, (20 * low / high) ** 0.5)
+    room = max(1.3 * (high / low) ** 0.12, (20 * low / high) ** 0.5)
     axes.set_xscale("log")
     axes.set_xlim(low / room, high * room)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))

@@ -107,6 +107,11 @@ def _images(subject: Subject, plan: RoutingPlan) -> tuple[Images, Images]:
             f"a class has {counts.min()} training images, the study asks for {plan.per_class[-1]}; give fewer a class"
         )
     wanted = plan.per_class[-1] * len(counts)
+    if plan.evaluated // len(counts) + plan.per_class[-1] <= plan.clusters:
+        raise BadOption(
+            f"{plan.evaluated} test images of {len(counts)} classes and {plan.per_class[-1]} training images of each "
+            f"are too few for {plan.clusters} clusters a class; evaluate more"
+        )
     train = subject.train.take(balanced_order(subject.train.labels)[:wanted])
     test = subject.test.take(np.sort(balanced_order(subject.test.labels)[: plan.evaluated]))
     return train.in_memory(), test.in_memory()
