@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from netpaths import rules as _rules  # noqa: F401  registers every layer family before a model is traced
 from netpaths.errors import NetpathsError
 from netpaths.graph import Graph, PathMethod, Trace
-from netpaths.methods import EffectivePath
+from netpaths.methods import DistillationGuidedRouting, EffectivePath
 from netpaths.path import Path, Site, load_path, save_path
 from netpaths.profile import Profile
 from netpaths.similarity import (
@@ -43,6 +43,7 @@ _LATER = {
 
 __all__ = [
     "AdaBoost",
+    "DistillationGuidedRouting",
     "EffectivePath",
     "Features",
     "GradientBoosting",

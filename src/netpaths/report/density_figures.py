@@ -126,7 +126,7 @@ def ablation_figure(curves: Sequence[Curve], classes: int) -> Figure:
         own = [curve for curve in curves if (curve.mode, curve.kind) == (mode, kind)]
         for curve in own:
             _ablation_line(axes, curve)
-        _share_axis(axes, own)
+        share_axis(axes, own)
         what = "" if len(panels) > 1 else f"{kind}s {MODE_NAMES.get(mode, mode)}, as a "
         axes.set_xlabel(f"{what}share of the image's path")
         axes.set_title(f"{kind}s {MODE_NAMES.get(mode, mode)}" if len(panels) > 1 else "")
@@ -159,7 +159,8 @@ def _ablation_line(axes: Axes, curve: Curve) -> None:
     )
 
 
-def _share_axis(axes: Axes, curves: Sequence[Curve]) -> None:
+def share_axis(axes: Axes, curves: Sequence[Curve]) -> None:
+    """An x axis of the shares of ``curves``, logarithmic but for 0, every share marked in percent."""
     shares = sorted({share for curve in curves for share in curve.shares})
     positive = [share for share in shares if share > 0]
     if positive:

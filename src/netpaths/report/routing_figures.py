@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from netpaths.ablation import Curve
-from netpaths.report.density_figures import _share_axis
+from netpaths.report.density_figures import share_axis
 from netpaths.report.names import attack_name, capitalised, detector_name
 from netpaths.report.path_picture import draw_image, frame, wrapped
 from netpaths.report.style import (
@@ -326,7 +326,7 @@ def curves_figure(rows: Rows, classes: int) -> Figure:
         curves = [_curve(rows, method, mode) for method in methods]
         for place, curve in enumerate(curves):
             axes.plot(curve.shares, curve.accuracy, label=str(methods[place]), **_look(place))
-        _share_axis(axes, [_marks(curves)])
+        share_axis(axes, [_marks(curves)])
         told = KEEP_OR_REMOVE[mode]
         axes.set(title=told, xlabel=f"share of all units {told.split()[-1]}")
         axes.grid(axis="y")
