@@ -58,6 +58,10 @@ def _sweep(run: Run) -> Rows:
     return list(found.values())
 
 
+CONTROLS = ("noise", "attack against noise", "null")
+"""Columns of the largest number of training images alone."""
+
+
 def _detection(run: Run) -> Rows:
     """A row per kind of values and classifier, a column per number of training images a class."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -65,8 +69,8 @@ def _detection(run: Run) -> Rows:
         own = found.setdefault((row["values"], row["classifier"]), {key: row[key] for key in ("values", "classifier")})
         number = row["images per class"]
         own["none" if not number else f"{number} a class"] = row["auroc"]
-        own |= {"noise": row["noise"], "null": row["null"]}
-    return [{key: row[key] for key in sorted(row, key=("noise", "null").__contains__)} for row in found.values()]
+        own |= {name: row.get(name) for name in CONTROLS}
+    return [{key: row[key] for key in sorted(row, key=CONTROLS.__contains__)} for row in found.values()]
 
 
 def _separation(run: Run) -> Rows:
@@ -136,7 +140,7 @@ TABLES: Mapping[str, Callable[[Run], Rows]] = {
     "sweep": _sweep,
     "detection": _detection,
     "separation": _separation,
-    "agreement": _columns("agreement", "setting", "selected", "jaccard", "chance", "above chance"),
+    "agreement": _columns("agreement", "setting", "selected", "jaccard", "chance", "above chance", "prediction kept"),
     "dead": _dead,
     "curves": _curves,
     "areas": _areas,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from netpaths.report.parts import Illustration, KeyFigure
+from netpaths.report.rivals_figures import cost_figure, rivals_figure
 from netpaths.report.rivals_findings import RivalsFindings
-from netpaths.report.routing_figures import cost_figure, rivals_figure
 from netpaths.report.study_page import Drawing, Section, rows_table, write_study_report
 from netpaths.report.tables import duration, number, short
 

@@ -1,4 +1,4 @@
-"""Figures of gates learned per image, and of two notions of path against each other; see `netpaths.report.style`."""
+"""Figures of gates learned for every image; see `netpaths.report.style`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from netpaths.ablation import Curve
 from netpaths.report.density_figures import share_axis
-from netpaths.report.names import attack_name, capitalised, detector_name
+from netpaths.report.names import capitalised, detector_name
 from netpaths.report.path_picture import draw_image, frame, wrapped
+from netpaths.report.series import Floats, Rows, auroc_range, column, distinct, ends, legend_below, look, shift
 from netpaths.report.style import (
     ACCENT,
     ADVERSARIAL,
     COLUMN,
     LINE,
-    MARKERS,
     PAPER,
     QUIET,
     WIDE,
     colour,
-    dash,
     name_ticks,
     new_figure,
     percent_axis,
@@ -36,9 +35,6 @@ from netpaths.report.tables import percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Rows = Sequence[Mapping[str, Any]]
-Floats = NDArray[np.float64]
 
 CLASSES = (
     "#3f90da",
@@ -168,15 +164,7 @@ def _class_legend(figure: Figure, labels: Sequence[int], class_names: Sequence[s
         return
     names = [str(class_names[label]) if label < len(class_names) else f"class {label}" for label in labels]
     handles: list[Any] = [Line2D([], [], linestyle="", **_class_look(place)) for place in range(len(names))]
-    _legend_below(figure, handles, [_cut(name, 24) for name in names])
-
-
-def _legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """A legend under the figure in as many columns as it has room for."""
-    room = 0.06 * max(map(len, labels), default=0) + 0.62
-    columns = max(min(len(labels), int(figure.get_figwidth() / room)), 1)
-    if labels:
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    legend_below(figure, handles, [_cut(name, 24) for name in names])
 
 
 @styled
@@ -186,7 +174,7 @@ def separation_figure(rows: Rows, chance: float = float("nan")) -> Figure:
     rows: layer, separation (silhouette by class, in [−1, 1]), neighbours (share of images whose nearest neighbour has
     their class), and, where several are compared, values. chance: of neighbours by guessing; NaN leaves it out.
     """
-    layers, kinds = _distinct(rows, "layer"), _distinct(rows, "values")
+    layers, kinds = distinct(rows, "layer"), distinct(rows, "values")
     names = [_cut(str(layer), 28) for layer in layers]
     figure = new_figure(WIDE, 3.5 + 0.05 * max(map(len, names)))
     panels = figure.subplots(2, 1, sharex=True)
@@ -194,7 +182,7 @@ def separation_figure(rows: Rows, chance: float = float("nan")) -> Figure:
         for place, kind in enumerate(kinds):
             own = [row for row in rows if row.get("values") == kind]
             x = [layers.index(row["layer"]) for row in own]
-            axes.plot(x, _column(own, key), label=kind, **_look(place))
+            axes.plot(x, column(own, key), label=kind, **look(place))
         axes.grid(axis="y")
     panels[0].set_ylabel("silhouette\nby class")
     panels[0].axhline(0, color=QUIET, linewidth=1, linestyle=":")
@@ -204,12 +192,8 @@ def separation_figure(rows: Rows, chance: float = float("nan")) -> Figure:
     name_ticks(panels[1], names)
     _level(panels[1], chance, "chance")
     if len(kinds) > 1:
-        _legend_below(figure, *panels[0].get_legend_handles_labels())
+        legend_below(figure, *panels[0].get_legend_handles_labels())
     return figure
-
-
-def _column(rows: Rows, key: str) -> list[float]:
-    return [float("nan") if row.get(key) is None else float(row[key]) for row in rows]
 
 
 def _level(axes: Axes, value: float, name: str, side: Literal["left", "right"] = "right") -> None:
@@ -243,7 +227,7 @@ def montage_figure(clusters: Sequence[Cluster]) -> Figure:
             _emphasise(axes, bool(hard))
     if any(np.any(np.asarray(cluster.hard)[:EXAMPLES]) for cluster in clusters):
         mark = Patch(facecolor=PAPER, edgecolor=ADVERSARIAL, linewidth=2)
-        _legend_below(figure, [mark], ["hard example"])
+        legend_below(figure, [mark], ["hard example"])
     return figure
 
 
@@ -274,23 +258,15 @@ def sparsity_figure(rows: Rows) -> Figure:
         (left, "sparsity", "channels kept"),
         (right, "accuracy", "images whose top class is kept"),
     ):
-        for place, gamma in enumerate(_distinct(rows, "gamma")):
+        for place, gamma in enumerate(distinct(rows, "gamma")):
             own = [row for row in rows if row["gamma"] == gamma]
-            axes.plot(_column(own, "steps"), _column(own, key), label=f"γ = {gamma:g}", **_look(place))
+            axes.plot(column(own, "steps"), column(own, key), label=f"γ = {gamma:g}", **look(place))
         axes.set(xlabel="steps of descent", ylabel=label, ylim=(-0.02, 1.04))
         axes.grid(axis="y")
         percent_axis(axes.yaxis)
-        _marked(axes, _column(rows, "steps"))
-    _legend_below(figure, *left.get_legend_handles_labels())
+        _marked(axes, column(rows, "steps"))
+    legend_below(figure, *left.get_legend_handles_labels())
     return figure
-
-
-def _distinct(rows: Rows, key: str) -> list[Any]:
-    return list(dict.fromkeys(row.get(key) for row in rows))
-
-
-def _look(place: int) -> dict[str, Any]:
-    return {"color": colour(place), "linestyle": dash(place), "marker": MARKERS[place % len(MARKERS)]}
 
 
 def _marked(axes: Axes, values: Sequence[float]) -> None:
@@ -319,13 +295,13 @@ def curves_figure(rows: Rows, classes: int) -> Figure:
     out.
     """
     modes = [mode for mode in KEEP_OR_REMOVE if any(row["mode"] == mode for row in rows)]
-    methods = _distinct(rows, "method")
+    methods = distinct(rows, "method")
     figure = new_figure(WIDE if len(modes) > 1 else COLUMN, 3.5)
     panels = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
     for axes, mode in zip(panels, modes):
         curves = [_curve(rows, method, mode) for method in methods]
         for place, curve in enumerate(curves):
-            axes.plot(curve.shares, curve.accuracy, label=str(methods[place]), **_look(place))
+            axes.plot(curve.shares, curve.accuracy, label=str(methods[place]), **look(place))
         share_axis(axes, [_marks(curves)])
         told = KEEP_OR_REMOVE[mode]
         axes.set(title=told, xlabel=f"share of all units {told.split()[-1]}")
@@ -333,13 +309,13 @@ def curves_figure(rows: Rows, classes: int) -> Figure:
         _level(axes, 1 / classes if classes else np.nan, "guessing", "right" if mode == "keep" else "left")
     panels[0].set(ylabel="accuracy", ylim=(-0.03, 1.04))
     percent_axis(panels[0].yaxis)
-    _legend_below(figure, *panels[0].get_legend_handles_labels())
+    legend_below(figure, *panels[0].get_legend_handles_labels())
     return figure
 
 
 def _curve(rows: Rows, method: str, mode: str) -> Curve:
     own = sorted((row for row in rows if (row["method"], row["mode"]) == (method, mode)), key=lambda row: row["share"])
-    return Curve(mode, method, "channel", tuple(_column(own, "share")), tuple(_column(own, "accuracy")), ())
+    return Curve(mode, method, "channel", tuple(column(own, "share")), tuple(column(own, "accuracy")), ())
 
 
 def _marks(curves: Sequence[Curve]) -> Curve:
@@ -355,15 +331,15 @@ def agreement_figure(rows: Rows) -> Figure:
 
     rows: setting, jaccard, chance, and, where paths are compared at several sizes, selected.
     """
-    settings, kinds = _distinct(rows, "setting"), _distinct(rows, "selected")
+    settings, kinds = distinct(rows, "setting"), distinct(rows, "selected")
     figure = new_figure(COLUMN, 0.95 + (0.12 + 0.17 * len(kinds)) * len(settings))
     axes = figure.subplots()
-    limit = 1.25 * (float(np.nanmax([*_column(rows, "jaccard"), *_column(rows, "chance"), 0])) or 0.8)
+    limit = 1.25 * (float(np.nanmax([*column(rows, "jaccard"), *column(rows, "chance"), 0])) or 0.8)
     for place, kind in enumerate(kinds):
         own = [row for row in rows if row.get("selected") == kind]
-        y = [settings.index(row["setting"]) + _shift(place, len(kinds)) for row in own]
+        y = [settings.index(row["setting"]) + shift(place, len(kinds)) for row in own]
         shade = (ACCENT, "#a6cbe6", QUIET, LINE)[place % 4]
-        known = np.nan_to_num(_column(own, "jaccard"))
+        known = np.nan_to_num(column(own, "jaccard"))
         axes.barh(y, known, color=shade, height=0.6 / len(kinds), label=kind or "measured")
         _write_shares(axes, own, y, limit)
     names = [textwrap.fill(str(name), 26, max_lines=2, placeholder=" …") for name in settings]
@@ -374,20 +350,15 @@ def agreement_figure(rows: Rows) -> Figure:
     axes.spines["left"].set_color(LINE)
     handles, labels = axes.get_legend_handles_labels()
     chance = axes.plot([], [], **CHANCE)
-    _legend_below(figure, [*handles, *chance], [*labels, "chance"])
+    legend_below(figure, [*handles, *chance], [*labels, "chance"])
     return figure
-
-
-def _shift(place: int, series: int) -> float:
-    """Where the ``place``-th of several series stands beside a whole number."""
-    return 0.7 * ((place + 0.5) / series - 0.5)
 
 
 def _write_shares(axes: Axes, rows: Rows, y: Sequence[float], limit: float) -> None:
     """The ticks of chance, and behind every bar its share: behind the tick where that is in the way."""
-    chances = _column(rows, "chance")
+    chances = column(rows, "chance")
     axes.plot(chances, y, **CHANCE)
-    for place, share, chance in zip(y, _column(rows, "jaccard"), chances):
+    for place, share, chance in zip(y, column(rows, "jaccard"), chances):
         text, end = percent(share), float(np.nan_to_num(share))
         if -0.02 * limit < chance - end < (0.04 + 0.022 * len(text)) * limit:
             end = max(end, chance)
@@ -403,8 +374,8 @@ def per_class_figure(rows: Rows, paper: Rows = ()) -> Figure:
     first panel.
     """
     fitted = [row for row in rows if row["images per class"]]
-    kinds = _distinct(fitted, "values") or [None]
-    names = _distinct([*fitted, *paper], "classifier")
+    kinds = distinct(fitted, "values") or [None]
+    names = distinct([*fitted, *paper], "classifier")
     levels = {str(row.get("values") or row["classifier"]): row["auroc"] for row in rows if not row["images per class"]}
     figure = new_figure(WIDE if len(kinds) > 1 else COLUMN, 3.6)
     panels = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
@@ -414,171 +385,39 @@ def per_class_figure(rows: Rows, paper: Rows = ()) -> Figure:
             _fitted(axes, own, place, names)
         for place, level in enumerate(levels.values(), len(names)):
             axes.axhline(level, color=colour(place), linewidth=1.2, linestyle=":")
-        _marked(axes, _column([*fitted, *paper], "images per class"))
+        _marked(axes, column([*fitted, *paper], "images per class"))
         axes.set(xlabel="training images per class", title=capitalised(kind or ""))
         axes.grid(axis="y")
     for place, name in enumerate(names):
         _published(panels[0], [row for row in paper if row["classifier"] == name], place, names)
-    panels[0].set(ylabel="AUROC", ylim=_auroc_range([*rows, *paper]))
-    _legend_below(figure, *_learning_handles(names, list(levels), bool(paper)))
+    panels[0].set(ylabel="AUROC", ylim=auroc_range([*rows, *paper]))
+    legend_below(figure, *_learning_handles(names, list(levels), bool(paper)))
     return figure
 
 
 def _fitted(axes: Axes, rows: Rows, place: int, names: Sequence[str]) -> None:
-    ends: Any = _ends(rows)
+    bars: Any = ends(rows)
     x = _dodged(rows, place, len(names))
-    axes.errorbar(x, _column(rows, "auroc"), yerr=ends, capsize=2, elinewidth=1, **_look(place))
+    axes.errorbar(x, column(rows, "auroc"), yerr=bars, capsize=2, elinewidth=1, **look(place))
 
 
 def _published(axes: Axes, rows: Rows, place: int, names: Sequence[str]) -> None:
-    look = {**_look(place), **PUBLISHED}
-    axes.plot(_dodged(rows, place, len(names)), _column(rows, "auroc"), zorder=1.5, **look)
+    drawn = {**look(place), **PUBLISHED}
+    axes.plot(_dodged(rows, place, len(names)), column(rows, "auroc"), zorder=1.5, **drawn)
 
 
 def _dodged(rows: Rows, place: int, series: int) -> Floats:
     """Images per class, moved a little on a logarithmic axis, so that intervals of several series do not overlap."""
-    return np.array(_column(rows, "images per class")) * float(1.05 ** (place - (series - 1) / 2))
+    return np.array(column(rows, "images per class")) * float(1.05 ** (place - (series - 1) / 2))
 
 
 def _learning_handles(names: Sequence[str], levels: Sequence[str], published: bool) -> tuple[list[Any], list[str]]:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], **_look(place)) for place in range(len(names))]
+    handles = [Line2D([], [], **look(place)) for place in range(len(names))]
     for place in range(len(names), len(names) + len(levels)):
         handles.append(Line2D([], [], color=colour(place), linewidth=1.2, linestyle=":"))
     told = [*(detector_name(str(name)) for name in names), *levels]
     if published:
         handles.append(Line2D([], [], **{"color": QUIET, "marker": "o", **PUBLISHED}))
     return handles, [*told, *(["paper"] if published else [])]
-
-
-def _ends(rows: Rows) -> Floats:
-    """Distances (2, rows) of AUROC to the ends of its interval, NaN where one of them is not known."""
-    value, low, high = (np.array(_column(rows, key)) for key in ("auroc", "low", "high"))
-    ends: Floats = np.maximum([value - low, high - value], 0)
-    return np.where(np.isnan(ends).any(axis=0), np.nan, ends)
-
-
-def _auroc_range(rows: Rows) -> tuple[float, float]:
-    """The ends of an AUROC axis: a multiple of 0.05 below every point and interval, and a little above 1."""
-    found = np.array([*_column(rows, "auroc"), *_column(rows, "low")])
-    lowest = min(found[~np.isnan(found)], default=0.5)
-    low = float(max(np.floor(20 * (min(lowest, 0.9) - 0.005)) / 20, -0.02))
-    return low, 1 + 0.03 * (1 - low)
-
-
-@styled
-def rivals_figure(rows: Rows) -> Figure:
-    """AUROC with its interval of several notions of path, a panel per attack, a row per classifier.
-
-    rows: notion, classifier, attack, auroc, low, high.
-    """
-    attacks, classifiers, notions = (_distinct(rows, key) for key in ("attack", "classifier", "notion"))
-    columns = min(4 if len(attacks) % 3 == 1 else 3, len(attacks))
-    lines = -(-len(attacks) // columns)
-    height = lines * (0.45 + (0.09 + 0.11 * len(notions)) * len(classifiers))
-    figure = new_figure(WIDE if columns > 1 else COLUMN, height + 0.75)
-    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for axes, attack in zip(grid, attacks):
-        for place, notion in enumerate(notions):
-            own = [row for row in rows if (row["attack"], row["notion"]) == (attack, notion)]
-            _rival(axes, own, classifiers, place, len(notions))
-        axes.axvline(0.5, color=QUIET, linewidth=0.9, linestyle=":")
-        axes.set_title(capitalised(attack_name(str(attack))))
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x", linewidth=0.5)
-    for axes in grid[len(attacks) :]:
-        axes.set_visible(False)
-    for axes in grid[max(len(attacks) - columns, 0) : len(attacks)]:
-        axes.tick_params(labelbottom=True)
-        axes.set_xlabel("AUROC")
-    grid[0].locator_params(axis="x", nbins=4)
-    grid[0].set_yticks(range(len(classifiers)), [textwrap.fill(detector_name(str(name)), 22) for name in classifiers])
-    grid[0].set_ylim(len(classifiers) - 0.45, -0.55)
-    grid[0].set_xlim(*_auroc_range(rows))
-    _legend_below(figure, *_notion_handles(notions))
-    return figure
-
-
-def _rival(axes: Axes, rows: Rows, classifiers: Sequence[str], place: int, notions: int) -> None:
-    y = [classifiers.index(row["classifier"]) + _shift(place, notions) for row in rows]
-    look = {**_look(place), "linestyle": "", "markersize": 4.5}
-    ends: Any = _ends(rows)
-    axes.errorbar(_column(rows, "auroc"), y, xerr=ends, elinewidth=1.4, zorder=3, **look)
-
-
-def _notion_handles(notions: Sequence[str]) -> tuple[list[Any], list[str]]:
-    from matplotlib.lines import Line2D
-
-    return [Line2D([], [], **{**_look(place), "linestyle": ""}) for place in range(len(notions))], list(notions)
-
-
-@styled
-def cost_figure(rows: Rows) -> Figure:
-    """AUROC against milliseconds per image, with the bytes per image beside every point, notions by colour.
-
-    rows: notion, "ms per image", "bytes per image", auroc.
-    """
-    figure = new_figure(COLUMN, 3.2)
-    axes = figure.subplots()
-    notions = _distinct(rows, "notion")
-    for place, notion in enumerate(notions):
-        own = [row for row in rows if row["notion"] == notion]
-        look = {**_look(place), "linestyle": "", "markersize": 6.5}
-        axes.plot(_column(own, "ms per image"), _column(own, "auroc"), **look)
-    times = _column(rows, "ms per image")
-    _decades(axes, [time for time in times if time > 0])
-    axes.set(xlabel="milliseconds per image (logarithmic)", ylabel="AUROC")
-    axes.set_ylim(*_auroc_range(rows))
-    axes.grid(axis="y")
-    _legend_below(figure, *_notion_handles(notions))
-    _write_beside(figure, axes, np.array([times, _column(rows, "auroc")]).T, _column(rows, "bytes per image"))
-    return figure
-
-
-def _decades(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic x axis with plain numbers that holds ``values`` with room for words beside them."""
-    from matplotlib.ticker import LogLocator, StrMethodFormatter
-
-    low, high = min(values, default=1.0), max(values, default=1.0)
-    room = max(1.3 * (high / low) ** 0.12, (20 * low / high) ** 0.5)
-    axes.set_xscale("log")
-    axes.set_xlim(low / room, high * room)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.minorticks_off()
-
-
-def _write_beside(figure: Figure, axes: Axes, points: Floats, sizes: Sequence[float]) -> None:
-    """Bytes (n,) beside points (n, 2): at the first side where they meet no point and no other text."""
-    figure.draw_without_rendering()
-    scale = 72 / figure.dpi
-    known = ~np.isnan(points).any(axis=1)
-    spots = scale * axes.transData.transform(points[known])
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
-    for point, (x, y), size in zip(points[known], spots, np.array(sizes)[known]):
-        text = bytes_text(float(size))
-        width = 4.8 * len(text)
-        near = [(7.0, -2.7), (-7 - width, -2.7), (-width / 2, 6.0), (-width / 2, -13.0)]
-        sides = [(right, up + step) for step in (0.0, 9.0, -9.0, 18.0, -18.0) for right, up in near]
-        boxes = [(x + right, y + up, x + right + width, y + up + 9) for right, up in sides]
-        free = [place for place, box in enumerate(boxes) if not any(_meet(box, other) for other in taken)]
-        best = free[0] if free else 0
-        taken.append(boxes[best])
-        axes.annotate(text, point, sides[best], textcoords="offset points", fontsize=7.5)
-
-
-def _meet(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether two boxes (left, bottom, right, top) have a point in common."""
-    return all(first[axis] < second[axis + 2] and second[axis] < first[axis + 2] for axis in (0, 1))
-
-
-def bytes_text(size: float) -> str:
-    """A size in bytes: "812 B", "1.2 kB", "34 MB"; NaN is "unknown"."""
-    if np.isnan(size):
-        return "unknown"
-    for unit in ("B", "kB", "MB"):
-        if size < 999.5:
-            return f"{size:.0f} {unit}" if size >= 99.5 or unit == "B" else f"{size:.2g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"

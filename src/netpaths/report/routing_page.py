@@ -149,8 +149,6 @@ def _worth(findings: RoutingFindings) -> Section:
         rows_table("Khakzar et al. (CVPR 2021), from their paper", findings.published["agreement"]),
         rows_table("Channels that were dead before", findings.dead),
     ]
-    natural = [row for row in findings.agreement if row["selected"] == "as found"]
-    top = [row for row in findings.agreement if row["selected"] == "strongest tenth"]
     return Section(
         "worth",
         "Can the paths be believed?",
@@ -176,25 +174,22 @@ def _worth(findings: RoutingFindings) -> Section:
                 ),
                 findings.curves,
             ),
-            Drawing(
-                _agreement_illustration("agreement", natural, "as found, every channel with a gate above 0"), natural
-            ),
-            Drawing(
-                _agreement_illustration("agreement-tenth", top, "the tenth of the channels with the largest gates"), top
-            ),
+            Drawing(_agreement_illustration(findings.agreement), findings.agreement),
         ],
         {"agreement": findings.agreement, "dead": findings.dead, "rival_curves": findings.curves},
     )
 
 
-def _agreement_illustration(name: str, rows: Sequence[Mapping[str, Any]], what: str) -> Illustration:
+def _agreement_illustration(rows: Sequence[Mapping[str, Any]]) -> Illustration:
     told = "; ".join(
-        f"{row['setting']}: {number(row['jaccard'], 2)}, chance {number(row['chance'], 2)}" for row in rows
+        f"{row['setting']}, {row['selected']}: {number(row['jaccard'], 2)}, chance {number(row['chance'], 2)}"
+        for row in rows
     )
     return Illustration(
-        name,
+        "agreement",
         agreement_figure(rows),
-        f"Jaccard similarity with the path under the settings asked for: {what}. The tick is chance.",
+        "Jaccard similarity with the path under the settings asked for: of all channels with a gate above 0, and of "
+        "the tenth of the channels with the largest gates. The ticks are chance.",
         f"Bar chart. {told}.",
     )
 
@@ -228,7 +223,7 @@ def _ablation(findings: RoutingFindings) -> Section:
 def _layers(findings: RoutingFindings) -> Section:
     own = [row for row in findings.layers if row["values"] == GATES]
     silhouettes = {row["layer"]: row["separation"] for row in own}
-    depth = [row for row in own if row["layer"] != WHOLE]
+    depth = [row for row in findings.layers if row["layer"] != WHOLE]
     _, counts = np.unique(findings.labels, return_counts=True)
     chance = float(((counts / counts.sum()) ** 2).sum())
     rows = [
@@ -251,7 +246,7 @@ def _layers(findings: RoutingFindings) -> Section:
                 Illustration(
                     "separation",
                     separation_figure(depth, chance),
-                    "Separation of the classes by gates over depth.",
+                    "Separation of the classes by gates, and by mean activations, over depth.",
                     "Line chart over layers of silhouette and of neighbours of the same class.",
                     wide=True,
                 ),
@@ -306,7 +301,6 @@ def _clusters(findings: RoutingFindings) -> Section:
 
 
 def _detection(findings: RoutingFindings) -> Section:
-    own = {what: [row for row in findings.detection if row["values"] == what] for what in (GATES, ACTIVATIONS)}
     attack = attack_name(str(findings.settings.get("attack")))
     return Section(
         "detection",
@@ -318,8 +312,9 @@ def _detection(findings: RoutingFindings) -> Section:
             "momentum of its own: carried over from a clean image to its attacked twin, momentum alone tells them "
             "apart.",
             "“noise” is the AUROC of noise as large as the attack against clean images: a detector of attacks should "
-            "not react to it. “null” tells clean images from clean images and must be near 0.5. The softmax and the "
-            "mean activations of the same channels need no gates.",
+            "not react to it. “attack against noise” asks the detector to tell the two apart. “null” tells clean "
+            "images from clean images and must be near 0.5. The softmax and the mean activations of the same "
+            "channels need no gates.",
         ],
         [
             rows_table("AUROC per classifier and training images a class", findings.detection),
@@ -329,14 +324,15 @@ def _detection(findings: RoutingFindings) -> Section:
         [
             Drawing(
                 Illustration(
-                    f"per-class-{what.replace(' ', '-')}",
-                    per_class_figure(rows),
-                    f"AUROC of the three classifiers on {what}, with 95% intervals over source images.",
-                    f"Line chart of AUROC against training images a class. {_per_class_words(rows)}",
+                    "per-class",
+                    per_class_figure(findings.detection),
+                    "AUROC of the three classifiers on gates and on mean activations, with 95% intervals over source "
+                    "images; dotted: the softmax, which learns from no image.",
+                    f"Line charts of AUROC against training images a class. {_per_class_words(findings.detection)}",
+                    wide=True,
                 ),
-                rows,
+                findings.detection,
             )
-            for what, rows in own.items()
         ],
         {"detection": findings.detection, "attacks": findings.attacks},
     )

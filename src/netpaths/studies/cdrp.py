@@ -256,7 +256,7 @@ def _credibility(
     rows = credibility.curve_rows(
         subject.graph, images, labels[chosen], notions, lambda done: progress(title, done, len(notions), "methods")
     )
-    return credibility.agreement_rows(paths), rows
+    return credibility.agreement_rows(subject.graph, images, paths), rows
 
 
 def _settings(plan: RoutingPlan, path: Path) -> dict[str, Any]:

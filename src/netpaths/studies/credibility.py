@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from netpaths.ablation import keep_only, remove, strongest
+from netpaths.ablation import keep_only, remove, scaled, strongest
 from netpaths.graph import Graph, PathMethod
 from netpaths.methods import DistillationGuidedRouting
 from netpaths.path import Path
@@ -91,11 +91,13 @@ def variants(method: DistillationGuidedRouting) -> dict[str, DistillationGuidedR
     }
 
 
-def agreement_rows(paths: Mapping[str, Sequence[Path]]) -> list[dict[str, Any]]:
+def agreement_rows(graph: Graph, images: torch.Tensor, paths: Mapping[str, Sequence[Path]]) -> list[dict[str, Any]]:
     """The first entry of ``paths`` against every other, as selected and for the strongest tenth of the units.
 
-    Two entries whose names begin with "start: random" are compared with each other as well.
+    Two entries whose names begin with "start: random" are compared with each other as well. "prediction kept": the
+    share of ``images`` whose class is the plain network's under the gates of the other entry.
     """
+    kept = {other: _kept(graph, images, found) for other, found in paths.items()}
     name, own = next(iter(paths.items()))
     pairs = {other: (own, found) for other, found in paths.items() if other != name}
     random = [found for other, found in paths.items() if other.startswith("start: random")]
@@ -104,10 +106,16 @@ def agreement_rows(paths: Mapping[str, Sequence[Path]]) -> list[dict[str, Any]]:
     number = round(TENTH * units(own[0]))
     rows: list[dict[str, Any]] = []
     for setting, (first, second) in pairs.items():
-        rows.append({"setting": setting, "selected": "as found", **agreement(first, second)})
+        own_kept = {"prediction kept": kept[setting]} if setting in kept else {}
+        rows.append({"setting": setting, "selected": "as found", **agreement(first, second), **own_kept})
         tops = ([strongest(path, number) for path in group] for group in (first, second))
         rows.append({"setting": setting, "selected": "strongest tenth", **agreement(*tops)})
     return rows
+
+
+def _kept(graph: Graph, images: torch.Tensor, paths: Sequence[Path]) -> float:
+    predicted = scaled(graph, images, paths, "channel").argmax(1).tolist()
+    return float(np.mean([path.predicted == label for path, label in zip(paths, predicted)]))
 
 
 def curve_rows(

@@ -135,15 +135,17 @@ def _row(plan: RoutingPlan, what: str, number: int, name: str, fit: Features, te
 
 
 def _figures(plan: RoutingPlan, scores: Floats, test: Features) -> dict[str, Any]:
-    """AUROC of attacks against clean images with its interval, and of the control against clean images."""
-    found = _auroc(plan, scores, test, test.is_adversarial)
-    noise = _auroc(plan, scores, test, test.is_control)
-    return {"auroc": found.value, "low": found.low, "high": found.high, "noise": noise.value}
+    """AUROC of attacks against clean images with its interval, of noise against those, and of attacks against noise."""
+    found = _auroc(plan, scores, test, test.is_adversarial, test.is_clean)
+    noise = _auroc(plan, scores, test, test.is_control, test.is_clean)
+    apart = _auroc(plan, scores, test, test.is_adversarial, test.is_control)
+    values = {"auroc": found.value, "low": found.low, "high": found.high}
+    return {**values, "noise": noise.value, "attack against noise": apart.value}
 
 
-def _auroc(plan: RoutingPlan, scores: Floats, test: Features, suspicious: Any) -> Interval:
-    used = suspicious | test.is_clean
-    if not suspicious.any() or not test.is_clean.any():
+def _auroc(plan: RoutingPlan, scores: Floats, test: Features, suspicious: Any, ordinary: Any) -> Interval:
+    used = suspicious | ordinary
+    if not suspicious.any() or not ordinary.any():
         return Interval(float("nan"))
     return all_metrics(scores[used], suspicious[used], test.sources[used], plan.bootstrap, plan.seed)["auroc"]
 
