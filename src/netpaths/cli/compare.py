@@ -52,12 +52,15 @@ def compare(
 ) -> None:
     """Compare every two class paths of a profile, or the class paths of two profiles of one model."""
     from netpaths.cli.features import checksum
+    from netpaths.cli.subject import check_kind
     from netpaths.profile import Profile
     from netpaths.runs import file_of
 
     session = Session.of(context)
     files = [file_of(place, "profile.safetensors") for place in (profile, other) if place is not None]
     profiles = [Profile.load(file) for file in files]
+    for each in profiles:
+        check_kind(each, kind)
     matrix = similarity_matrix(profiles[0], profiles[-1], kind, other is None)
     pairs = summary(matrix, list(profiles[0]), list(profiles[-1]), other is None)
     with session.maybe_run(FILES, {"profiles": [checksum(file) for file in files]}) as run:

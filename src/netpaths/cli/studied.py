@@ -54,7 +54,7 @@ def numbers(option: str, text: str | None) -> tuple[int, ...]:
     from netpaths.errors import BadOption
 
     parts = names(text) or ()
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise BadOption(f"{option} is {text!r}, expected whole numbers with commas, such as 25,100")
     return tuple(int(part) for part in parts)
 

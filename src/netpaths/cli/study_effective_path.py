@@ -40,7 +40,10 @@ Seeds = Annotated[
 Ablated = Annotated[int, typer.Option(help="Test images for the ablation; 0 leaves it out.", min=0)]
 Sizes = Annotated[
     str | None,
-    typer.Option(help="Also try smaller profiles of so many training images a class, with commas.", metavar="NUMBERS"),
+    typer.Option(
+        help="Also try smaller profiles of so many training images a class, with commas.  [default: none]",
+        metavar="NUMBERS",
+    ),
 ]
 StudyKinds = Annotated[
     str, typer.Option("--kind", help="Kinds compared, with commas; the first for every detector.", metavar="KINDS")

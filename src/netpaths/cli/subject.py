@@ -192,13 +192,19 @@ def check_comparison(graph: Graph, profile: Profile, kind: str | None, layers: s
     chosen, label = names(layers), next(iter(profile), None)
     if label is None:
         return chosen
+    check_kind(profile, kind)
     path = profile[label]
-    if kind is not None and kind not in path.kinds():
-        raise BadOption(f"--kind is {kind!r}, the profile's paths have {', '.join(path.kinds())}")
     for layer in chosen or ():
         if graph.node(layer).name not in path.layers:
             raise BadOption(f"{layer} is no layer that the paths compare; these are {', '.join(path.layers)}")
     return chosen
+
+
+def check_kind(profile: Profile, kind: str | None) -> None:
+    """Raise BadOption for a kind of sites that the profile's paths lack."""
+    path = next((profile[label] for label in profile), None)
+    if kind is not None and path is not None and kind not in path.kinds():
+        raise BadOption(f"--kind is {kind!r}, the profile's paths have {', '.join(path.kinds())}")
 
 
 def _is_folder(data: str) -> bool:

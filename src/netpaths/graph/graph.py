@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from netpaths.errors import BadInput, UnknownNode
 from netpaths.graph.folding import fold_batch_norms
+from netpaths.graph.gated import Gated
 from netpaths.graph.node import Node
 from netpaths.graph.tracing import (
     bind_nodes,
@@ -29,6 +30,9 @@ Edit = Callable[[list[torch.Tensor], torch.Tensor], torch.Tensor]
 
 RECORDERS = 16
 """Compiled recorders a graph keeps, for as many sets of nodes; the oldest one goes first."""
+
+GATED = 256
+"""Networks with gates a graph keeps, likewise; a method that gates one node at a time needs one for each of them."""
 
 FEW_RANKS = 3
 """Up to so many ranks are searched one by one instead of sorting all classes."""
@@ -89,6 +93,7 @@ class Graph:
         self.output = self._find_output()
         self.classes = self.nodes[self.output].shape[0]
         self._recorders: dict[frozenset[str], fx.GraphModule] = {}
+        self._gated: dict[tuple[str, ...], Gated] = {}
         check_faithful(self.module, reference, example, values[self.output])
 
     def _find_output(self) -> str:
@@ -194,6 +199,15 @@ class Graph:
             graph.output((logits, {node.name: copy for node, copy in copies.items() if node.name in keep}))
             self._recorders[keep] = fx.GraphModule(self.module, graph)
         return self._recorders[keep]
+
+    def gated(self, nodes: Sequence[str]) -> Gated:
+        """The network with a factor at the output of each of ``nodes``; raises UnknownNode and BadOption."""
+        key = tuple(nodes)
+        if key not in self._gated:
+            if len(self._gated) == GATED:
+                del self._gated[next(iter(self._gated))]
+            self._gated[key] = Gated(self, key)
+        return self._gated[key]
 
     def runner_up(self, image: torch.Tensor) -> int | None:
         """The class with the second largest logit of one image of the input shape; None for a single class."""

@@ -31,7 +31,7 @@ class MarginalContribution(Ranked):
 
     def score(self, graph: Graph, x: Tensor, nodes: Sequence[str]) -> list[Tensor]:
         """|Σ a · ∂f/∂a| over the unit's neurons, in logits: (batch, *unit shape) for each of ``nodes``."""
-        network = Gated(graph, nodes)
+        network = graph.gated(nodes)
         gates = [x.new_ones(len(x), *shape) for shape in unit_shapes(graph, nodes, self.kind)]
         return [slope.abs() for slope in gate_slopes(network, network.start(x), gates)]
 

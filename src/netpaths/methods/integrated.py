@@ -19,7 +19,6 @@ from torch import Tensor
 
 from netpaths.errors import BadOption
 from netpaths.graph import Graph, ranked_classes
-from netpaths.graph.gated import Gated
 from netpaths.methods.contribution import gate_slopes
 from netpaths.methods.ranked import Ranked
 from netpaths.methods.units import unit_shapes
@@ -58,7 +57,7 @@ def integrated(graph: Graph, x: Tensor, node: str, classes: Tensor, kind: str = 
     By the midpoint rule: f is piecewise linear in α for a network of ReLUs, and its slope has jumps that a rule for
     smooth functions such as Gauss-Legendre makes nothing of.
     """
-    network, (shape,) = Gated(graph, [node]), unit_shapes(graph, [node], kind)
+    network, (shape,) = graph.gated([node]), unit_shapes(graph, [node], kind)
     start, total = network.start(x), x.new_zeros(len(x), *shape)
     for point in range(points):
         gates = [torch.full_like(total, (point + 0.5) / points)]

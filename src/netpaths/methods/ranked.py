@@ -89,7 +89,7 @@ class Ranked(ABC):
         groups = [torch.cat(scores, dim=1)] if self.across == "network" else scores
         places = torch.cat([_places(group) for group in groups], dim=1)
         if self.share is None:
-            kept = self._remove(Gated(graph, nodes), x, places, ranked_classes(logits, 1)[:, 0])
+            kept = self._remove(graph.gated(nodes), x, places, ranked_classes(logits, 1)[:, 0])
         else:
             kept = places < self._limits(sizes, self.share).to(x.device)
         values = torch.cat(scores, dim=1) * kept

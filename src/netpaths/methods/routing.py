@@ -95,7 +95,7 @@ class DistillationGuidedRouting:
         """The paths after several numbers of steps, from one descent: a list (steps) of lists (batch)."""
         replace(self, steps=min(steps, default=0)).check()
         nodes = routed_nodes(graph, self.layers)
-        search = _Search(self, Gated(graph, nodes), x)
+        search = _Search(self, graph.gated(nodes), x)
         found = search.converge(steps) if self.tolerance is not None else search.descend(steps)
         return [
             unit_paths(

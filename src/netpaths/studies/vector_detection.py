@@ -21,6 +21,7 @@ from netpaths.data import Images
 from netpaths.detection import DETECTORS, Features, maximum_softmax
 from netpaths.detection.extraction import About, vector_features
 from netpaths.detection.metrics import Interval, all_metrics
+from netpaths.errors import BadOption
 from netpaths.methods import Activation
 from netpaths.path import Path
 from netpaths.studies.credibility import extract_all
@@ -57,7 +58,10 @@ class Material:
 
 
 def collect(subject: Subject, plan: RoutingPlan, train: Images, test: Images, progress: Progress) -> Material:
-    """Attack the images and learn the gates of all of them; ``train`` and ``test`` are in memory."""
+    """Attack the images and learn the gates of all of them; ``train`` and ``test`` are in memory.
+
+    Raises BadOption where noise should be as large as the attack, and no attack on test images succeeded.
+    """
     attacked: dict[str, Mapping[str, Group]] = {}
     made: list[dict[str, Any]] = []
     for part, images in (("train", train), ("test", test)):
@@ -69,6 +73,11 @@ def collect(subject: Subject, plan: RoutingPlan, train: Images, test: Images, pr
             progress(title, 0, len(images))
             options = dict(plan.options.get(name, {}))
             if name == plan.control and name == "noise" and not options:
+                if np.isnan(made[-1]["linf"]):
+                    raise BadOption(
+                        f"no {plan.attack} on test images succeeded, and noise is to be as large; use a stronger "
+                        "attack or more images"
+                    )
                 options = {"linf": float(made[-1]["linf"]), "l2": None}
             result = attack(
                 name,
