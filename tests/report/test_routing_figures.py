@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation, Text
 
+from netpaths.report.rivals_figures import bytes_text, cost_figure, rivals_figure
 from netpaths.report.routing_figures import (
     EXAMPLES,
     KEEP_OR_REMOVE,
@@ -25,13 +26,10 @@ from netpaths.report.routing_figures import (
     SMALL,
     Cluster,
     agreement_figure,
-    bytes_text,
-    cost_figure,
     curves_figure,
     embedding_figure,
     montage_figure,
     per_class_figure,
-    rivals_figure,
     separation_figure,
     sparsity_figure,
 )

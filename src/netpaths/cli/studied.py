@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,6 +68,16 @@ def attacks_of(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     if len(dict(parsed)) < len(parsed):
         raise BadOption("--attack names one attack twice; a study takes one strength of each")
     return dict(parsed)
+
+
+def check_attacks(wanted: Mapping[str, Mapping[str, Any]], subject: Subject) -> None:
+    """Raise BadOption for a wrong option of any attack, before anything is computed."""
+    from netpaths.attacks import ATTACKS
+    from netpaths.attacks.options import merged
+
+    first, _ = subject.test[:1]
+    for name, chosen in wanted.items():
+        merged(name, ATTACKS[name].strengths, chosen, first)
 
 
 def is_control(name: str) -> bool:

@@ -98,6 +98,7 @@ def cdrp(
     session = Session.of(context)
     plan = _plan(session.options)
     subject = studied.load_subject(session.options)
+    studied.check_attacks(plan.options, subject)
     inputs = {"model": subject.graph.fingerprint, "data": [subject.train.digest, subject.test.digest]}
     with session.open_run(FILES, inputs) as folder, Stages(quiet) as stages:
         plan = replace(plan, extracted=min(batch_for(subject.graph, batch_size), plan.extracted))

@@ -97,6 +97,7 @@ def effective_path(
     plan = _plan(session.options)
     plan.check()
     subject = studied.load_subject(session.options)
+    studied.check_attacks(plan.options, subject)
     inputs = {"model": subject.graph.fingerprint, "data": [subject.train.digest, subject.test.digest]}
     names = {"model": model, "data": data}
     with session.open_run(FILES, inputs) as run, Stages(quiet) as stages:

@@ -81,6 +81,7 @@ def head_to_head(
     session = Session.of(context)
     plan = _plan(session.options)
     subject = studied.load_subject(session.options)
+    studied.check_attacks(plan.options, subject)
     inputs = {"model": subject.graph.fingerprint, "data": [subject.train.digest, subject.test.digest]}
     with session.open_run(FILES, inputs) as folder, Stages(quiet) as stages:
         ready_kernels(device_of(subject.graph), quiet)
@@ -94,7 +95,7 @@ def head_to_head(
 
 
 def _plan(given: Any) -> RivalsPlan:
-    from netpaths.methods import DistillationGuidedRouting
+    from netpaths.methods import DistillationGuidedRouting, EffectivePath
     from netpaths.studies.head_to_head import RivalsPlan
 
     wanted = studied.attacks_of(given["attack"] or ATTACKS)
@@ -112,6 +113,7 @@ def _plan(given: Any) -> RivalsPlan:
         batch_size=given["batch_size"] or RivalsPlan.batch_size,
         options=wanted,
     )
+    EffectivePath(theta=plan.theta, last=plan.last).check()
     plan.routing.check()
     plan.experiment().check()
     return plan

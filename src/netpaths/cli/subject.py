@@ -158,8 +158,11 @@ def path_method(text: str, theta: float, last: int | None, kinds: str) -> PathMe
     given = {option: option_value(name, option, value) for option, value in options.items()}
     if name == "effective":
         made = effective_path(theta, last, kinds)
-        taken = {"theta": theta, "kinds": made.kinds} | ({} if last is None else {"last": last})
-        return make_method(name, {**taken, **given})
+        own = {"theta": (theta, THETA), "last": (last, None), "kinds": (kinds, KINDS)}
+        twice = [option for option, (value, default) in own.items() if option in given and value != default]
+        if twice:
+            raise BadOption(f"{twice[0]} is given by --method and by an option of its own; leave one of them out")
+        return make_method(name, {"theta": theta, "last": last, "kinds": made.kinds, **given})
     if (theta, last, kinds) != (THETA, None, KINDS):
         raise BadOption(f"--theta, --last and --kind belong to effective paths; write --method {name}:OPTION=VALUE,…")
     return make_method(name, given)

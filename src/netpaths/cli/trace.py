@@ -33,7 +33,12 @@ Index = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="Part of --data that --index counts in: train or test.", metavar="NAME")]
 Rank = Annotated[
-    int, typer.Option(help="Explain the class with the largest logit (1), the second (2), …", min=1, metavar="N")
+    int | None,
+    typer.Option(
+        help="Explain the class with the largest logit (1), the second (2), ….  [default: the method's, or 1]",
+        min=1,
+        metavar="N",
+    ),
 ]
 Method = Annotated[
     str | None,
@@ -83,7 +88,7 @@ def trace(
     method: Method = None,
     theta: Theta = None,
     last: Last = None,
-    rank: Rank = 1,
+    rank: Rank = None,
     out: options.OptionalOut = None,
     seed: options.Seed = 0,
     device: options.Device = options.DEVICE,
@@ -156,9 +161,10 @@ def _from_data(images: Any, index: int) -> tuple[torch.Tensor, int, list[str]]:
     return pixels, int(labels[0]), list(images.classes)
 
 
-def _method(own: PathMethod | None, text: str | None, theta: float | None, last: int | None, rank: int) -> PathMethod:
+def _method(
+    own: PathMethod | None, text: str | None, theta: float | None, last: int | None, rank: int | None
+) -> PathMethod:
     """The profile's method, or one with the options asked for; raises BadOption where they disagree."""
-
     from netpaths.cli import subject
     from netpaths.errors import BadOption
     from netpaths.methods.registry import method_of
@@ -175,6 +181,8 @@ def _method(own: PathMethod | None, text: str | None, theta: float | None, last:
         if value is not None and value != description.get(name):
             made = description.get(name, f"{description['name']} paths, which have none")
             raise BadOption(f"--{name} is {value:g} but the profile was made with {made}; leave it out")
+    if rank is None:
+        return chosen
     if "rank" not in description and rank != 1:
         raise BadOption(f"--rank is {rank}, but {description['name']} paths are of the predicted class alone")
     return method_of({**description, "rank": rank}) if "rank" in description else chosen

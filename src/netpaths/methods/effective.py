@@ -102,6 +102,8 @@ class EffectivePath:
         self._selector().check()
         if self.last is not None and self.last < 1:
             raise BadOption(f"last must be at least 1, not {self.last}")
+        if not self.kinds:
+            raise BadOption("effective paths need at least one kind of site: neuron, synapse or weight")
         for kind in self.kinds:
             if kind not in ("neuron", "synapse", "weight"):
                 raise BadOption(f"effective paths have neuron, synapse and weight sites, not {kind!r}")

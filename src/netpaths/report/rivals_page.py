@@ -13,6 +13,7 @@ from netpaths.report.study_page import Drawing, Section, rows_table, write_study
 from netpaths.report.tables import duration, number, short
 
 ALL = "all attacks"
+COLUMNS = ("notion", "classifier", "attack", "n", "auroc", "low", "high")
 
 
 def write_rivals_report(findings: RivalsFindings, folder: Path) -> Path:
@@ -27,6 +28,7 @@ def write_rivals_report(findings: RivalsFindings, folder: Path) -> Path:
         key_figures(findings),
         [
             *(_detection(findings, place, form) for place, form in enumerate(forms, 1)),
+            _softmax(findings),
             _differences(findings),
             _unseen(findings),
             _cost(findings),
@@ -90,7 +92,6 @@ def _detection(findings: RivalsFindings, place: int, form: str) -> Section:
     rows = [row for row in findings.areas() if row["form"] == form]
     pooled = [row for row in findings.areas("all") if row["form"] == form]
     controls = [row for row in findings.areas("control") if row["form"] == form]
-    plain = [row for kind in ("attack", "all", "control") for row in findings.areas(kind) if not row["form"]]
     return Section(
         f"detection-{place}",
         f"Detection by {form}",
@@ -102,9 +103,8 @@ def _detection(findings: RivalsFindings, place: int, form: str) -> Section:
             "change.",
         ],
         [
-            rows_table(f"AUROC by {form}", [*rows, *pooled]),
-            rows_table(f"AUROC of controls against clean images, by {form}", controls),
-            rows_table("AUROC of the softmax alone", plain, ("notion", "attack", "n", "auroc", "low", "high")),
+            rows_table(f"AUROC by {form}", [*rows, *pooled], COLUMNS),
+            rows_table(f"AUROC of controls against clean images, by {form}", controls, COLUMNS),
         ],
         [
             Drawing(
@@ -122,6 +122,23 @@ def _detection(findings: RivalsFindings, place: int, form: str) -> Section:
             )
         ],
         {f"detection_{place}": [*rows, *pooled, *controls]},
+    )
+
+
+def _softmax(findings: RivalsFindings) -> Section:
+    rows = [row for kind in ("attack", "all", "control") for row in findings.areas(kind) if not row["form"]]
+    return Section(
+        "softmax",
+        "The softmax alone",
+        [
+            "One minus the largest probability of the plain network: it costs nothing, and whatever a path tells has "
+            "to be more than that. Gates are learned to match the network’s probabilities, so they can carry it: "
+            "where they detect what the softmax detects, the path may say no more than how sure the network is. An "
+            "AUROC near 0 means that attacked images are more certain than clean ones.",
+        ],
+        [rows_table("AUROC of one minus the largest probability", rows, ("attack", "n", "auroc", "low", "high"))],
+        [],
+        {"softmax": rows},
     )
 
 

@@ -176,7 +176,12 @@ def _worth(findings: RoutingFindings) -> Section:
             ),
             Drawing(_agreement_illustration(findings.agreement), findings.agreement),
         ],
-        {"agreement": findings.agreement, "dead": findings.dead, "rival_curves": findings.curves},
+        {
+            "agreement": findings.agreement,
+            "published_agreement": findings.published["agreement"],
+            "dead": findings.dead,
+            "rival_curves": findings.curves,
+        },
     )
 
 
@@ -334,7 +339,11 @@ def _detection(findings: RoutingFindings) -> Section:
                 findings.detection,
             )
         ],
-        {"detection": findings.detection, "attacks": findings.attacks},
+        {
+            "detection": findings.detection,
+            "published_detection": findings.published["detection"],
+            "attacks": findings.attacks,
+        },
     )
 
 

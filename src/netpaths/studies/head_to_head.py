@@ -121,13 +121,13 @@ def run(
     clock.lap("attacks")
     batches = experiment.image_groups(clean, calibration, results)
     features: dict[str, dict[str, Features]] = {}
-    costs = []
+    costs, forward = [], experiment.median_seconds(lambda: _forward(subject, clean[:1][0]), 20) * 1000
     for name, notion in notions.items():
         profile = _profile(subject, plan, name, notion, progress)
         clock.lap(f"class paths, {name}")
         features[name] = _features(subject, plan, name, notion, profile, batches, progress)
         clock.lap(f"paths of test images, {name}")
-        costs.append({"notion": name, **_cost(subject, plan, notion, clean, features[name])})
+        costs.append({"notion": name, **_cost(subject, plan, notion, clean, features[name]), "forward ms": forward})
         clock.lap(f"timing, {name}")
     rows = experiment.gathered(subject.graph, shared, features["effective path"], batches, len(calibration))
     judged = _judge(subject, shared, rows, features, progress)
@@ -282,7 +282,6 @@ def _cost(
     return {
         "ms per image": experiment.median_seconds(lambda: extract(images[:1])) * 1000,
         "ms per image, batch": experiment.median_seconds(lambda: extract(images)) * 1000 / len(images),
-        "forward ms": experiment.median_seconds(lambda: _forward(subject, images[:1])) * 1000,
         "bytes per image": float(np.mean(sizes)),
         "bytes of a vector": float(4 * features[VECTOR].values.shape[1]),
     }
