@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ORDER_NAMES = {
-    "largest": "on the path, largest contribution first",
-    "smallest": "on the path, smallest contribution first",
+    "largest": "on the path, largest first",
+    "smallest": "on the path, smallest first",
     "random": "on the path, at random",
     "outside": "anywhere, at random (control)",
 }
