@@ -18,7 +18,8 @@ from PIL import Image
 from netpaths.detection import Interval, realised
 from netpaths.errors import BadOption
 from netpaths.report.parts import Illustration, KeyFigure, Table
-from netpaths.report.routing_figures import agreement_figure, cost_figure, separation_figure
+from netpaths.report.rivals_figures import cost_figure
+from netpaths.report.routing_figures import agreement_figure, separation_figure
 from netpaths.report.study_page import Drawing, Section, rows_table, write_study_report
 from netpaths.report.tables import NOTHING, rate
 

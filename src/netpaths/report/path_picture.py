@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -162,13 +163,13 @@ def class_name(names: Sequence[str], label: int | None) -> str:
 
 
 def wrapped(name: str, width: int = 13) -> str:
-    """A long node name over several lines, broken after underscores."""
+    """A long node name over several lines, broken after underscores and spaces."""
     lines = [""]
-    for part in name.replace("_", "_ ").split(" "):
+    for part in re.findall(r"[^_ ]*[_ ]|[^_ ]+", name):
         if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part
-    return "\n".join(lines)
+    return "\n".join(line.rstrip(" ") for line in lines)
 
 
 def _label(axes: Axes, title: str, *lines: str) -> None:

@@ -185,13 +185,17 @@ def _clusters(plan: RoutingPlan, material: Material, train: Images, test: Images
     own = images[torch.from_numpy(labels == shown.label)]
     montage = [
         Cluster(
-            f"cluster {number + 1}: {int((shown.members == number).sum())} images",
+            _cluster_title(number, int((shown.members == number).sum())),
             own[torch.from_numpy(shown.members == number)].numpy(),
             shown.hard[shown.members == number],
         )
         for number in np.unique(shown.members).tolist()
     ]
     return rows, montage, str(test.classes[shown.label])
+
+
+def _cluster_title(number: int, images: int) -> str:
+    return f"cluster {number + 1}: {images} {'image' if images == 1 else 'images'}"
 
 
 def _unevenness(group: gates.Groups) -> float:
