@@ -17,6 +17,14 @@ from netpaths.report.similarity_figures import class_matrix_figure, layer_simila
 from netpaths.report.sweep_figures import sweep_figure
 from netpaths.report.tables import number, percent
 
+NEURONS = (
+    "Orange: the pixels on the path. Blue on the pale image: at each place of a convolution, how many of its channels "
+    "are on the path; the darker, the more. Blue cells: the units of a linear layer that are on the path; grey ones are "
+    "not."
+)
+CHANNELS = "Blue cells: the channels on the path; where channels have values, the darker the larger. Grey ones are not."
+"""What the colours of the path picture mean, for paths of neurons and for those of channels."""
+
 
 def path_illustration(example: Example, class_names: Sequence[str]) -> Illustration:
     """The path picture."""
@@ -25,11 +33,9 @@ def path_illustration(example: Example, class_names: Sequence[str]) -> Illustrat
     return Illustration(
         "path",
         path_figure(example, class_names),
-        f"The path of one image, predicted as {predicted}, from its pixels (left) to its output (right). Orange: the "
-        "pixels on the path. Blue on the pale image: at each place of a convolution, how many of its channels are on "
-        "the path; the darker, the more. Blue cells: the units of a linear layer that are on the path; grey ones are "
-        "not.",
-        f"The image and, for its pixels and the layers {layers}, which parts are on the path of class {predicted}.",
+        f"The path of one image, predicted as {predicted}, from its pixels (left) to its output (right). "
+        f"{NEURONS if 'neuron' in example.path.kinds() else CHANNELS}",
+        f"The image and, for the layers {layers}, which parts are on the path of class {predicted}.",
         wide=True,
     )
 

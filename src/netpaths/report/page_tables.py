@@ -246,8 +246,10 @@ def layers_table(example: Example) -> Table:
                 cells.append(
                     f"{count(len(elements))} of {count(elements.total)} ({percent(len(elements) / elements.total)})"
                 )
-        rows.append([*cells, busiest_channel(example, node), _similarity(example, node)])
-    columns = ("layer", *(f"{kind}s" for kind in kinds), "busiest channel", "inside the class path")
+        busiest = [busiest_channel(example, node)] if "neuron" in kinds else []
+        rows.append([*cells, *busiest, _similarity(example, node)])
+    counted = ("busiest channel",) if "neuron" in kinds else ()
+    columns = ("layer", *(f"{kind}s" for kind in kinds), *counted, "inside the class path")
     table_kinds = frozenset(range(1, len(columns)))
     return Table("The path, layer by layer", columns, rows, table_kinds)
 
