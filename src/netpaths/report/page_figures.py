@@ -19,8 +19,8 @@ from netpaths.report.tables import number, percent
 
 NEURONS = (
     "Orange: the pixels on the path. Blue on the pale image: at each place of a convolution, how many of its channels "
-    "are on the path; the darker, the more. Blue cells: the units of a linear layer that are on the path; grey ones are "
-    "not."
+    "are on the path; the darker, the more. Blue cells: the units of a linear layer that are on the path; grey ones "
+    "are not."
 )
 CHANNELS = "Blue cells: the channels on the path; where channels have values, the darker the larger. Grey ones are not."
 """What the colours of the path picture mean, for paths of neurons and for those of channels."""
