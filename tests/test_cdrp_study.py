@@ -22,11 +22,12 @@ from netpaths import Graph, cli, load_data
 from netpaths.detection import DETECTORS, Features
 from netpaths.errors import BadOption
 from netpaths.methods import Activation, DistillationGuidedRouting
+from netpaths.report.routing_findings import ACTIVATIONS, GATES
 from netpaths.studies import cdrp, published, vector_detection
 from netpaths.studies.credibility import extract_all
 from netpaths.studies.experiment import Subject
 from netpaths.studies.routing_plan import RoutingPlan
-from netpaths.studies.vector_detection import ACTIVATIONS, GATES, Group, Material
+from netpaths.studies.vector_detection import Group, Material
 from netpaths.zoo import save_weights
 from trained import trained
 

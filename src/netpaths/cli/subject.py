@@ -18,6 +18,7 @@ from netpaths.errors import BadFile, BadInput, BadOption
 from netpaths.graph import Graph, PathMethod
 from netpaths.methods import EffectivePath
 from netpaths.methods.registry import make_method, method_of, option_value
+from netpaths.path import Path as ClassPath
 from netpaths.profile import Profile
 from netpaths.runs import file_of
 from netpaths.zoo import MODELS, load_model
@@ -192,22 +193,23 @@ def load_profile(place: Path, graph: Graph) -> tuple[Path, Profile, PathMethod]:
 
 def check_comparison(graph: Graph, profile: Profile, kind: str | None, layers: str | None) -> tuple[str, ...] | None:
     """The layers to compare; raises BadOption for a kind or layer that the paths lack, UnknownNode for no node."""
-    chosen, label = names(layers), next(iter(profile), None)
-    if label is None:
-        return chosen
     check_kind(profile, kind)
-    path = profile[label]
+    chosen, path = names(layers), _any_path(profile)
     for layer in chosen or ():
-        if graph.node(layer).name not in path.layers:
+        if path is not None and graph.node(layer).name not in path.layers:
             raise BadOption(f"{layer} is no layer that the paths compare; these are {', '.join(path.layers)}")
     return chosen
 
 
 def check_kind(profile: Profile, kind: str | None) -> None:
     """Raise BadOption for a kind of sites that the profile's paths lack."""
-    path = next((profile[label] for label in profile), None)
+    path = _any_path(profile)
     if kind is not None and path is not None and kind not in path.kinds():
         raise BadOption(f"--kind is {kind!r}, the profile's paths have {', '.join(path.kinds())}")
+
+
+def _any_path(profile: Profile) -> ClassPath | None:
+    return next((profile[label] for label in profile), None)
 
 
 def _is_folder(data: str) -> bool:

@@ -72,7 +72,7 @@ def extract_kinds(
 
     progress: called after every batch with the number of images done.
     """
-    found = _extracted(partial(ranked_paths, method, graph), images, batch_size, progress)
+    found = extracted(partial(ranked_paths, method, graph), images, batch_size, progress)
     return similarity_features(found, profile, kinds, about, layers)
 
 
@@ -111,8 +111,8 @@ def extract_vectors(
 
     progress: called after every batch with the number of images done. Raises BadInput, BadOption and UnknownNode.
     """
-    extracted = _extracted(lambda batch: [method.extract(graph, batch)], images, batch_size, progress)
-    return vector_features((path for (path,) in extracted), about, kind, layers)
+    found = extracted(lambda batch: [method.extract(graph, batch)], images, batch_size, progress)
+    return vector_features((path for (path,) in found), about, kind, layers)
 
 
 def vector_features(
@@ -141,13 +141,17 @@ def vector_features(
     return _features(torch.stack(rows).numpy(), names, predicted, about)
 
 
-def _extracted(
+def extracted(
     extract: Callable[[torch.Tensor], list[list[Path]]],
     images: torch.Tensor,
     batch_size: int,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Path, ...]]:
-    """The paths of every image, one of each rank, extracted batch by batch."""
+    """The paths of every image of ``images`` (n, *input shape), extracted batch by batch.
+
+    extract: from a batch to lists (ranks, or settings) of lists (batch); an image's paths are one of each list.
+    progress: called after every batch with the number of images done.
+    """
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         yield from zip(*extract(batch))

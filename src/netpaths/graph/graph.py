@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import fx, nn
@@ -23,6 +23,9 @@ from netpaths.graph.tracing import (
     record_values,
     trace_module,
 )
+
+Key = TypeVar("Key")
+Made = TypeVar("Made")
 
 Edit = Callable[[list[torch.Tensor], torch.Tensor], torch.Tensor]
 """Replaces a node's output, given the values of its inputs and the output."""
@@ -190,24 +193,20 @@ class Graph:
 
     def _recorder(self, keep: frozenset[str]) -> fx.GraphModule:
         """The network compiled to return its logits and, by name, the values of the nodes ``keep``."""
-        if keep not in self._recorders:
-            if len(self._recorders) == RECORDERS:
-                del self._recorders[next(iter(self._recorders))]
+
+        def make() -> fx.GraphModule:
             copies: dict[fx.Node, fx.Node] = {}
             graph = fx.Graph()
             logits = graph.graph_copy(self.module.graph, copies)
             graph.output((logits, {node.name: copy for node, copy in copies.items() if node.name in keep}))
-            self._recorders[keep] = fx.GraphModule(self.module, graph)
-        return self._recorders[keep]
+            return fx.GraphModule(self.module, graph)
+
+        return _kept(self._recorders, keep, RECORDERS, make)
 
     def gated(self, nodes: Sequence[str]) -> Gated:
         """The network with a factor at the output of each of ``nodes``; raises UnknownNode and BadOption."""
         key = tuple(nodes)
-        if key not in self._gated:
-            if len(self._gated) == GATED:
-                del self._gated[next(iter(self._gated))]
-            self._gated[key] = Gated(self, key)
-        return self._gated[key]
+        return _kept(self._gated, key, GATED, lambda: Gated(self, key))
 
     def runner_up(self, image: torch.Tensor) -> int | None:
         """The class with the second largest logit of one image of the input shape; None for a single class."""
@@ -227,6 +226,15 @@ class Graph:
             }
             for node in self.nodes.values()
         ]
+
+
+def _kept(store: dict[Key, Made], key: Key, most: int, make: Callable[[], Made]) -> Made:
+    """What ``store`` holds under ``key``, made where it is not there; of ``most`` things the oldest one goes first."""
+    if key not in store:
+        if len(store) == most:
+            del store[next(iter(store))]
+        store[key] = make()
+    return store[key]
 
 
 class _Runner(fx.Interpreter):

@@ -14,6 +14,12 @@ from netpaths.report.routing_figures import Cluster
 
 Rows = Sequence[Mapping[str, Any]]
 
+GATES, ACTIVATIONS = "gates", "mean activations"
+"""What rows of detection and of separation call their values."""
+
+WHOLE = "whole path"
+"""What rows per layer call all layers together."""
+
 
 @dataclass(frozen=True, eq=False)
 class RoutingFindings:

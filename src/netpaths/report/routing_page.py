@@ -20,15 +20,9 @@ from netpaths.report.routing_figures import (
     separation_figure,
     sparsity_figure,
 )
-from netpaths.report.routing_findings import RoutingFindings
+from netpaths.report.routing_findings import ACTIVATIONS, GATES, WHOLE, RoutingFindings
 from netpaths.report.study_page import Drawing, Section, rows_table, write_study_report
 from netpaths.report.tables import duration, number, percent
-
-GATES, ACTIVATIONS = "gates", "mean activations"
-"""What the rows of detection and of separation call their values."""
-
-WHOLE = "whole path"
-"""What rows per layer call all layers together."""
 
 
 def write_routing_report(findings: RoutingFindings, folder: Path) -> Path:

@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from netpaths.ablation import Curve, ablation_curve
+from netpaths.ablation import Curve
 from netpaths.data import Images
 from netpaths.errors import BadOption
 from netpaths.files import write_json
 from netpaths.graph import PathMethod
 from netpaths.path import Path
 from netpaths.report.routing_figures import Cluster
-from netpaths.report.routing_findings import RoutingFindings
+from netpaths.report.routing_findings import ACTIVATIONS, GATES, RoutingFindings
 from netpaths.studies import credibility, gates, published, sparsity
 from netpaths.studies.effective_path import Clock, describe_data, describe_model
-from netpaths.studies.experiment import Progress, Subject, balanced_order
+from netpaths.studies.experiment import Progress, Subject, ablation_curves, balanced_order
 from netpaths.studies.routing_plan import RoutingPlan
-from netpaths.studies.vector_detection import ACTIVATIONS, GATES, Group, Material, collect, detection_rows
+from netpaths.studies.vector_detection import Group, Material, collect, detection_rows
 
 FILES = ("summary.json", "report.html", "figures", "tables")
 ORDERS: tuple[Any, ...] = ("largest", "smallest", "random", "outside")
@@ -150,7 +150,7 @@ def _layers(
     values = gates.unit_values(clean.paths)
     pooled = _pooled(clean, values)
     rows = [*gates.layer_rows(values, labels, GATES), *gates.layer_rows(pooled, labels, ACTIVATIONS)]
-    tables = {**values, "whole path": gates.side_by_side(values)}
+    tables = gates.with_whole(values)
     points: dict[str, NDArray[np.float64]] = {}
     progress("t-SNE", 0, len(tables), "layers")
     for node, table in tables.items():
@@ -209,24 +209,17 @@ def _ablation(
     """Accuracy of the full model when a growing share of an image's critical channels is switched off."""
     chosen = _spread(len(clean.images), plan.ablated)
     paths = [clean.paths[place] for place in chosen.tolist()]
-    curves = []
-    for order in ORDERS:
-        title = f"ablation, {order}"
-        progress(title, 0, len(chosen))
-        curves.append(
-            ablation_curve(
-                subject.graph,
-                clean.images[chosen],
-                labels[chosen],
-                paths,
-                "channel",
-                order,
-                seed=plan.seed,
-                batch_size=plan.extracted,
-                progress=lambda done, total, title=title: progress(title, done, total),  # type: ignore[misc]
-            )
-        )
-    return curves
+    return ablation_curves(
+        subject.graph,
+        clean.images[chosen],
+        labels[chosen],
+        paths,
+        "channel",
+        [("remove", order) for order in ORDERS],
+        plan.seed,
+        plan.extracted,
+        progress,
+    )
 
 
 def _credibility(

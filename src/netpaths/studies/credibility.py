@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from netpaths.ablation import keep_only, remove, scaled, strongest
+from netpaths.detection.extraction import extracted
 from netpaths.graph import Graph, PathMethod
 from netpaths.methods import DistillationGuidedRouting
 from netpaths.path import Path
+from netpaths.report.routing_findings import WHOLE
 
 TENTH = 0.1
 """Share of all units at which Khakzar et al. compare starts: 90% of them removed."""
@@ -28,11 +30,7 @@ def extract_all(
     method: PathMethod, graph: Graph, images: torch.Tensor, batch_size: int, note: Callable[[int], None]
 ) -> list[Path]:
     """The path of every image of ``images`` (n, *input shape); ``note`` is called with how many are done."""
-    found: list[Path] = []
-    for start in range(0, len(images), batch_size):
-        found += method.extract(graph, images[start : start + batch_size])
-        note(len(found))
-    return found
+    return [path for (path,) in extracted(lambda batch: [method.extract(graph, batch)], images, batch_size, note)]
 
 
 def units(path: Path) -> int:
@@ -54,7 +52,7 @@ def dead_rows(graph: Graph, images: torch.Tensor, paths: Sequence[Path], batch_s
             dead = (trace[node].flatten(2).amax(2) if trace[node].dim() > 2 else trace[node]) <= 0
             chosen = torch.stack([path.channels(node) > 0 for path in paths[start : start + batch_size]])
             counts[node] += [int((dead & chosen).sum()), int(chosen.sum()), int(dead.sum()), dead.numel()]
-    counts["whole path"] = np.sum(list(counts.values()), axis=0)
+    counts[WHOLE] = np.sum(list(counts.values()), axis=0)
     return [
         {"layer": node, "dead of selected": _share(own[0], own[1]), "dead of all": _share(own[2], own[3])}
         for node, own in counts.items()

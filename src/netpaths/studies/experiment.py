@@ -37,11 +37,13 @@ from netpaths.detection.extraction import About, extract_features, extract_kinds
 from netpaths.errors import BadOption
 from netpaths.graph import Graph
 from netpaths.methods import EffectivePath
+from netpaths.path import Path
 from netpaths.profile import Profile
 
 Floats = NDArray[np.float64]
 MAIN = "joint"
-ABLATIONS: tuple[tuple[Literal["remove", "keep"], Literal["largest", "smallest", "random", "outside"]], ...] = (
+Ablation = tuple[Literal["remove", "keep"], Literal["largest", "smallest", "random", "outside"]]
+ABLATIONS: tuple[Ablation, ...] = (
     ("remove", "largest"),
     ("remove", "smallest"),
     ("remove", "random"),
@@ -416,21 +418,37 @@ def ablate(subject: Subject, plan: Plan, clean: Images, progress: Progress) -> l
     images, labels = chosen[np.arange(len(chosen))]
     method = replace(plan.method, contributions=True, kinds=("weight",))
     paths = [path for batch in images.split(plan.path_batch) for path in method.extract(subject.graph, batch)]  # type: ignore[no-untyped-call]
+    return ablation_curves(subject.graph, images, labels, paths, "weight", ABLATIONS, plan.seeds[0], 16, progress)
+
+
+def ablation_curves(
+    graph: Graph,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    paths: Sequence[Path],
+    kind: str,
+    cases: Sequence[Ablation],
+    seed: int,
+    batch_size: int,
+    progress: Progress,
+) -> list[Curve]:
+    """A curve for every mode and order of ``cases``; everything else as in `netpaths.ablation.ablation_curve`."""
     curves = []
-    for mode, order in ABLATIONS:
+    for mode, order in cases:
         title = f"ablation, {mode} {order}"
         progress(title, 0, len(images))
         curves.append(
             ablation_curve(
-                subject.graph,
+                graph,
                 images,
                 labels,
                 paths,
-                "weight",
+                kind,
                 order,
-                mode=mode,
-                seed=plan.seeds[0],
+                seed=seed,
+                batch_size=batch_size,
                 progress=lambda done, total, title=title: progress(title, done, total),  # type: ignore[misc]
+                mode=mode,
             )
         )
     return curves

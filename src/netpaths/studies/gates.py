@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netpaths.path import Path
+from netpaths.report.routing_findings import WHOLE
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -27,6 +28,11 @@ def unit_values(paths: Sequence[Path], nodes: Sequence[str] | None = None) -> di
 def side_by_side(values: Mapping[str, Floats]) -> Floats:
     """All nodes' values in one table: (images, units)."""
     return np.concatenate(list(values.values()), axis=1)
+
+
+def with_whole(values: Mapping[str, Floats]) -> dict[str, Floats]:
+    """The values of every node, and of all nodes side by side."""
+    return {**values, WHOLE: side_by_side(values)}
 
 
 def separation(values: Floats, labels: Ints) -> dict[str, float]:
@@ -61,7 +67,7 @@ def embedding(values: Floats, seed: int) -> Floats:
 
 def layer_rows(values: Mapping[str, Floats], labels: Ints, what: str) -> list[dict[str, Any]]:
     """One row per node, and one for all nodes side by side, with `separation`; ``what`` says what the values are."""
-    tables = {**values, "whole path": side_by_side(values)}
+    tables = with_whole(values)
     return [{"values": what, "layer": node, **separation(own, labels)} for node, own in tables.items()]
 
 
@@ -108,7 +114,8 @@ def hard_images(logits: Floats, labels: Ints) -> NDArray[np.bool_]:
 
     logits: (images, classes). The paper calls images hard that stand out; this measure is ours.
     """
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    own = (powers / powers.sum(axis=1, keepdims=True))[np.arange(len(labels)), labels]
+    from scipy.special import softmax
+
+    own = softmax(logits, axis=1)[np.arange(len(labels)), labels]
     few = max(round(HARDEST * len(labels)), 1)
     return np.asarray((logits.argmax(1) != labels) | (np.argsort(np.argsort(own, kind="stable")) < few))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from netpaths.data import Images
 from netpaths.detection import DETECTORS, Evaluation, Features, evaluate_scores, leave_one_attack_out
-from netpaths.detection.extraction import About, ranked_paths, similarity_features, vector_features
+from netpaths.detection.extraction import About, extracted, ranked_paths, similarity_features, vector_features
 from netpaths.detection.metrics import paired_difference
 from netpaths.errors import BadOption
 from netpaths.files import write_json
@@ -28,7 +28,7 @@ from netpaths.graph import PathMethod
 from netpaths.methods import DistillationGuidedRouting, EffectivePath
 from netpaths.path import Path, save_path
 from netpaths.profile import Profile
-from netpaths.report.rivals_findings import RivalsFindings
+from netpaths.report.rivals_findings import BETWEEN, RivalsFindings
 from netpaths.studies import experiment
 from netpaths.studies.effective_path import Clock, describe_data, describe_model
 from netpaths.studies.experiment import Progress, Subject, balanced_order
@@ -178,14 +178,17 @@ def _features(
     found: dict[str, list[Features]] = {SIMILARITY: [], VECTOR: []}
     progress(title, 0, total)
     for images, about in batches:
-        paths: list[tuple[Path, ...]] = []
-        for start in range(0, len(images), plan.extracted):
-            paths += zip(*ranked_paths(notion.method, subject.graph, images[start : start + plan.extracted]))
-            progress(title, done + len(paths), total)
+        extract = partial(ranked_paths, notion.method, subject.graph)
+        note = partial(_note, progress, title, done, total)
+        paths = list(extracted(extract, images, plan.extracted, note))
         done += len(images)
         found[SIMILARITY].append(similarity_features(paths, profile, (notion.kind,), about)[notion.kind])
         found[VECTOR].append(vector_features((ranked[0] for ranked in paths), about, layers=notion.nodes))
     return {form: Features.concat(parts) for form, parts in found.items()}
+
+
+def _note(progress: Progress, title: str, before: int, total: int, done: int) -> None:
+    progress(title, before + done, total)
 
 
 def _judge(
@@ -217,7 +220,7 @@ def _judge(
 
 def label(notion: str, form: str, classifier: str) -> str:
     """What an evaluation calls a classifier on a form of a notion."""
-    return f"{notion} | {form} | {classifier}"
+    return BETWEEN.join((notion, form, classifier))
 
 
 def _differences(

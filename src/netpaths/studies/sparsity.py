@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from netpaths.ablation import keep_only, random_path, scaled
+from netpaths.detection.extraction import extracted
 from netpaths.errors import BadOption
 from netpaths.graph import Graph, PathMethod
 from netpaths.methods import Activation, IntegratedGradients, MarginalContribution, RandomUnits, WeightNorm
@@ -52,7 +54,7 @@ def table_rows(
     is. A method that has nothing to say for these nodes is left out of the figures and says why.
     """
     nodes = paths[0].nodes("channel")
-    plain = _in_batches(images, paths, plan, lambda x, own: _plain(graph, x))
+    plain = _in_batches(images, paths, plan, lambda x, own: graph.run(x).logits)
     rows = [{"method": "full network", **_accuracy(plain, plain, labels, ""), "sparsity": 1.0, "sd": 0.0}]
     rows.append(_row(graph, plan, DGR, images, labels, paths, plain, gated=True))
     share = float(np.mean([path.density("channel") for path in paths]))
@@ -101,12 +103,8 @@ def _in_batches(
 ) -> torch.Tensor:
     starts = range(0, len(images), plan.extracted)
     size = plan.extracted
-    return torch.cat([work(images[start : start + size], paths[start : start + size]) for start in starts])
-
-
-def _plain(graph: Graph, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return graph.run(images).logits
+        return torch.cat([work(images[start : start + size], paths[start : start + size]) for start in starts])
 
 
 def _accuracy(logits: torch.Tensor, plain: torch.Tensor, labels: torch.Tensor, prefix: str) -> dict[str, float]:
@@ -124,14 +122,9 @@ def sweep_rows(graph: Graph, plan: RoutingPlan, images: torch.Tensor, note: Call
     rows: list[dict[str, Any]] = []
     for done, gamma in enumerate(plan.gammas, 1):
         method = replace(plan.method, gamma=gamma, tolerance=None)
-        found: list[list[Path]] = [[] for _ in plan.steps]
-        for start in range(0, len(images), plan.extracted):
-            for own, more in zip(
-                found, method.extract_steps(graph, images[start : start + plan.extracted], plan.steps)
-            ):
-                own.extend(more)
-        plain = _in_batches(images, found[0], plan, lambda x, own: _plain(graph, x)).argmax(1)
-        for steps, paths in zip(plan.steps, found):
+        extract = partial(method.extract_steps, graph, steps=plan.steps)
+        for steps, paths in zip(plan.steps, zip(*extracted(extract, images, plan.extracted))):
+            plain = torch.tensor([path.predicted for path in paths])
             hard = _in_batches(images, paths, plan, lambda x, own: keep_only(graph, x, own, "channel")).argmax(1)
             rows.append(
                 {

@@ -24,6 +24,7 @@ from netpaths.detection.metrics import Interval, all_metrics
 from netpaths.errors import BadOption
 from netpaths.methods import Activation
 from netpaths.path import Path
+from netpaths.report.routing_findings import ACTIVATIONS, GATES
 from netpaths.studies.credibility import extract_all
 from netpaths.studies.experiment import Progress, Subject, activations, attack_row, balanced_order, seeded
 from netpaths.studies.routing_plan import RoutingPlan
@@ -31,8 +32,6 @@ from netpaths.studies.routing_plan import RoutingPlan
 Floats = NDArray[np.float64]
 ENSEMBLES = ("forest", "adaboost", "boosting")
 """The paper's three classifiers: random forest, AdaBoost, gradient boosting."""
-
-GATES, ACTIVATIONS = "gates", "mean activations"
 
 
 @dataclass(frozen=True, eq=False)
