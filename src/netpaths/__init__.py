@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from netpaths import rules as _rules  # noqa: F401  registers every layer family before a model is traced
 from netpaths.errors import NetpathsError
 from netpaths.graph import Graph, PathMethod, Trace
-from netpaths.methods import DistillationGuidedRouting, EffectivePath
+from netpaths.methods import CalculationPath, DistillationGuidedRouting, EffectivePath
 from netpaths.path import Path, Site, load_path, save_path
 from netpaths.profile import Profile
 from netpaths.similarity import (
@@ -22,6 +22,9 @@ from netpaths.similarity import (
 if TYPE_CHECKING:
     from netpaths.attacks import attack
     from netpaths.data import load_data
+    from netpaths.decoupling.files import load_decoupled, save_decoupled
+    from netpaths.decoupling.insertion import decouple
+    from netpaths.decoupling.training import train_decoupled
     from netpaths.detection import AdaBoost, Features, GradientBoosting, JointSimilarity, RandomForest
     from netpaths.detection.extraction import extract_features
     from netpaths.zoo import load_model
@@ -35,14 +38,19 @@ _LATER = {
     "JointSimilarity": "netpaths.detection",
     "RandomForest": "netpaths.detection",
     "attack": "netpaths.attacks",
+    "decouple": "netpaths.decoupling.insertion",
     "extract_features": "netpaths.detection.extraction",
     "load_data": "netpaths.data",
+    "load_decoupled": "netpaths.decoupling.files",
     "load_model": "netpaths.zoo",
+    "save_decoupled": "netpaths.decoupling.files",
+    "train_decoupled": "netpaths.decoupling.training",
 }
 """Names imported on first use, so that ``import netpaths`` stays quick."""
 
 __all__ = [
     "AdaBoost",
+    "CalculationPath",
     "DistillationGuidedRouting",
     "EffectivePath",
     "Features",
@@ -58,15 +66,19 @@ __all__ = [
     "Trace",
     "attack",
     "class_matrix",
+    "decouple",
     "extract_features",
     "image_class_similarity",
     "jaccard",
     "layer_jaccard",
     "load_data",
+    "load_decoupled",
     "load_model",
     "load_path",
+    "save_decoupled",
     "save_path",
     "total_similarity",
+    "train_decoupled",
 ]
 
 

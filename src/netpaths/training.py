@@ -54,9 +54,9 @@ def train(
     steps = epochs * -(-len(images) // batch_size)
     optimiser = torch.optim.Adam(model.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=lr, total_steps=max(steps, 2))
-    with _seeded(seed, device), in_mode(model, training=True):
+    with seeded(seed, device), in_mode(model, training=True):
         for epoch in range(epochs):
-            batches = _shuffled(images, batch_size, shift, generator)
+            batches = shuffled(images, batch_size, shift, generator)
             losses.append(_epoch(model, batches, optimiser, schedule, device))
             if validation is not None:
                 accuracies.append(accuracy(model, validation))
@@ -105,7 +105,7 @@ def _epoch(
     total, count = 0.0, 0
     for batch, labels in batches:
         logits = forward(model, batch.to(device))
-        loss = F.cross_entropy(logits, _fitting(labels, logits).to(device))
+        loss = F.cross_entropy(logits, fitting(labels, logits).to(device))
         if not torch.isfinite(loss):
             raise BadWeights(f"training diverged: the loss is {loss.item()}; try a smaller learning rate")
         optimiser.zero_grad()
@@ -117,7 +117,8 @@ def _epoch(
     return total / count
 
 
-def _fitting(labels: Tensor, logits: Tensor) -> Tensor:
+def fitting(labels: Tensor, logits: Tensor) -> Tensor:
+    """The labels (batch,); raises BadInput where one is beyond the logits (batch, classes)."""
     if int(labels.max()) >= logits.shape[1]:
         raise BadInput(f"the data has label {int(labels.max())} but the model {logits.shape[1]} outputs")
     return labels
@@ -133,13 +134,21 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
     return logits
 
 
-def _shuffled(
-    images: Images, batch_size: int, shift: int, generator: torch.Generator
+def shuffled(
+    images: Images, batch_size: int, shift: int, generator: torch.Generator, flip: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images once in random order as pairs (images, labels), each moved by up to ``shift`` pixels and, where
+    ``flip`` says so, mirrored left to right with probability ½."""
     order = torch.randperm(len(images), generator=generator)
     for start in range(0, len(order), batch_size):
         batch, labels = images[order[start : start + batch_size]]
-        yield (_shifted(batch, shift, generator) if shift else batch), labels
+        batch = _shifted(batch, shift, generator) if shift else batch
+        yield (_flipped(batch, generator) if flip else batch), labels
+
+
+def _flipped(batch: Tensor, generator: torch.Generator) -> Tensor:
+    mirrored = torch.rand(len(batch), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(mirrored, batch.flip(3), batch)
 
 
 def _shifted(batch: Tensor, shift: int, generator: torch.Generator) -> Tensor:
@@ -165,7 +174,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """The global generators seeded inside (for dropout), as before outside."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

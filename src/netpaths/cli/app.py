@@ -7,9 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
-from netpaths.cli import attack, bench, calibrate, check, compare, demo, evaluate, profile, study, trace, train
+from netpaths.cli import (
+    attack,
+    bench,
+    calibrate,
+    check,
+    compare,
+    decouple,
+    demo,
+    evaluate,
+    profile,
+    study,
+    trace,
+    train,
+)
 
-MODULES = (demo, train, trace, profile, compare, attack, calibrate, check, evaluate, study, bench)
+MODULES = (demo, train, decouple, trace, profile, compare, attack, calibrate, check, evaluate, study, bench)
 FORMS = "lenet5, resnet20, …, torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
 
 

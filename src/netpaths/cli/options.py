@@ -89,7 +89,8 @@ Json = Annotated[
 Method = Annotated[
     str,
     typer.Option(
-        help="The notion of path, NAME or NAME:OPTION=VALUE,…: effective, routing (Wang et al. 2018), contribution, "
+        help="The notion of path, NAME or NAME:OPTION=VALUE,…: effective, routing (Wang et al. 2018), "
+        "decoupling (Li et al. 2020, for a network of netpaths decouple), contribution, "
         "integrated-gradients, activation, weight, aar, awr or random.",
         metavar="METHOD",
     ),

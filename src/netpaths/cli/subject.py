@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from netpaths.batching import fitting_batch
 from netpaths.cli.options import KINDS, THETA
 from netpaths.cli.spelled import split_spelled
 from netpaths.data import Images, load_data
+from netpaths.decoupling.files import load_decoupled
 from netpaths.errors import BadFile, BadInput, BadOption
 from netpaths.graph import Graph, PathMethod
 from netpaths.methods import EffectivePath
@@ -21,7 +20,7 @@ from netpaths.methods.registry import make_method, method_of, option_value
 from netpaths.path import Path as ClassPath
 from netpaths.profile import Profile
 from netpaths.runs import file_of
-from netpaths.zoo import MODELS, load_model
+from netpaths.zoo import MODELS, load_model, read_header
 
 WEIGHTS = "model.safetensors"
 PROFILE = "profile.safetensors"
@@ -54,24 +53,21 @@ def load_network(
     place = find_device(device)
     torch.manual_seed(seed)
     file = None if weights is None else file_of(weights, WEIGHTS) if weights.is_dir() else weights
-    if file is not None and is_named(name):
-        classes = classes or _trained_classes(file)
+    header = {} if file is None else read_header(file)
+    if is_named(name) and isinstance(header.get("classes"), int):
+        classes = classes or header["classes"]
+    if file is not None and "decoupled" in header:
+        own = header.get("model")
+        if own != name:
+            raise BadOption(f"{file} holds a decoupled {own}, not {name}; use --model {own}")
+        plain = load_model(name, None, classes, normalize or header["decoupled"]["normalize"])
+        return load_decoupled(file, plain).to(place)
     return load_model(name, file, classes, normalize).to(place)
 
 
 def is_named(name: str) -> bool:
     """Whether a network comes by name, with a free number of outputs, and not from the user's own function."""
     return ".py:" not in name
-
-
-def _trained_classes(file: Path) -> int | None:
-    """The number of outputs in the header of weights that ``netpaths train`` wrote."""
-    try:
-        with safe_open(str(file), framework="numpy") as stream:
-            found = json.loads((stream.metadata() or {}).get("header", "{}")).get("classes")
-    except (SafetensorError, OSError, ValueError, AttributeError):
-        return None
-    return found if isinstance(found, int) else None
 
 
 def load_images(

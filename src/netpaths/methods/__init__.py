@@ -2,6 +2,7 @@
 
 from netpaths.methods.activation import Activation
 from netpaths.methods.contribution import MarginalContribution
+from netpaths.methods.decoupling import CalculationPath
 from netpaths.methods.effective import EffectivePath
 from netpaths.methods.integrated import IntegratedGradients
 from netpaths.methods.random_units import RandomUnits
@@ -10,6 +11,7 @@ from netpaths.methods.weight import WeightNorm
 
 __all__ = [
     "Activation",
+    "CalculationPath",
     "DistillationGuidedRouting",
     "EffectivePath",
     "IntegratedGradients",

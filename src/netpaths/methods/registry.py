@@ -12,6 +12,7 @@ from netpaths.errors import BadOption
 from netpaths.graph import PathMethod
 from netpaths.methods.activation import Activation
 from netpaths.methods.contribution import MarginalContribution
+from netpaths.methods.decoupling import CalculationPath
 from netpaths.methods.effective import EffectivePath
 from netpaths.methods.integrated import IntegratedGradients
 from netpaths.methods.random_units import RandomUnits
@@ -22,6 +23,7 @@ METHODS: Mapping[str, Any] = MappingProxyType(
     {
         "effective": EffectivePath,
         "routing": DistillationGuidedRouting,
+        "decoupling": CalculationPath,
         "contribution": MarginalContribution,
         "integrated-gradients": IntegratedGradients,
         "activation": Activation,

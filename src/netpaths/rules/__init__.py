@@ -3,7 +3,7 @@
 Importing this package registers every rule and makes tracing know its operations.
 """
 
-from netpaths.rules import activation, add, affine, average_pool, convolution, linear, max_pool, remap
+from netpaths.rules import activation, add, affine, average_pool, convolution, decoupling, linear, max_pool, remap
 from netpaths.rules.rule import RULES, Active, Layer, Selection, Selector, register
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "affine",
     "average_pool",
     "convolution",
+    "decoupling",
     "linear",
     "max_pool",
     "register",

@@ -12,17 +12,19 @@ from torch import nn
 
 from netpaths.errors import BadOption
 from netpaths.zoo.cifar_resnet import CifarResNet, resnet20, resnet32, resnet44, resnet56
+from netpaths.zoo.cifar_vgg import CifarVGG
 from netpaths.zoo.custom import load_custom
 from netpaths.zoo.lenet import LeNet5, LeNet300100
 from netpaths.zoo.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize, Normalized
 from netpaths.zoo.restricted import Restricted
 from netpaths.zoo.squeezenet import SqueezeNet
 from netpaths.zoo.vision import import_timm, import_torchvision
-from netpaths.zoo.weights import load_weights, save_weights
+from netpaths.zoo.weights import load_weights, read_header, save_weights
 
 __all__ = [
     "MODELS",
     "CifarResNet",
+    "CifarVGG",
     "LeNet5",
     "LeNet300100",
     "Normalize",
@@ -34,6 +36,7 @@ __all__ = [
     "import_torchvision",
     "load_model",
     "load_weights",
+    "read_header",
     "save_weights",
 ]
 
@@ -55,6 +58,7 @@ MODELS: Mapping[str, ZooModel] = {
     "resnet32": ZooModel(resnet32, (3, 32, 32), 10),
     "resnet44": ZooModel(resnet44, (3, 32, 32), 10),
     "resnet56": ZooModel(resnet56, (3, 32, 32), 10),
+    "vgg11": ZooModel(CifarVGG, (3, 32, 32), 10),
     "squeezenet1_0": ZooModel(SqueezeNet, (3, 227, 227), 1000),
 }
 FORMS = "torchvision:NAME, timm:NAME, FILE.py:FUNCTION"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -30,6 +30,16 @@ def load_weights(model: nn.Module, path: Path | str) -> nn.Module:
     _check_finite(path, state)
     model.load_state_dict(state)
     return model
+
+
+def read_header(path: Path | str) -> dict[str, Any]:
+    """The JSON header that `save_weights` wrote; empty for weights from elsewhere, and for what is no weights file."""
+    try:
+        with safe_open(str(path), framework="numpy") as stream:
+            found = json.loads((stream.metadata() or {}).get("header", "{}"))
+    except (SafetensorError, OSError, ValueError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def save_weights(model: nn.Module, path: Path | str, header: Mapping[str, Any] | None = None) -> Path:

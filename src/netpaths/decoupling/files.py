@@ -1,0 +1,63 @@
+"""Decoupled networks on disk: a state dict, and in its header how to build the network that it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from netpaths.decoupling.insertion import Decoupled, decouple
+from netpaths.errors import BadOption
+from netpaths.runs import file_of
+from netpaths.zoo import load_model, load_weights, read_header, save_weights
+
+WEIGHTS = "model.safetensors"
+"""What a run folder calls the network's file."""
+
+
+def save_decoupled(
+    network: Decoupled,
+    path: Path | str,
+    model: str,
+    shape: tuple[int, ...],
+    classes: int,
+    normalize: Any = None,
+    more: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``network`` as safetensors, atomically; returns the path.
+
+    model, classes, normalize: how `netpaths.load_model` makes the plain network. shape: of an image. more: whatever
+    else the header should hold, such as the recipe. Raises BadWeights for another file ending, and StorageFull.
+    """
+    decoupled = {"layers": list(network.layers), "shape": list(shape), "normalize": normalize}
+    return save_weights(network, path, {**(more or {}), "model": model, "classes": classes, "decoupled": decoupled})
+
+
+def load_decoupled(place: Path | str, model: nn.Module | None = None) -> Decoupled:
+    """The decoupled network in a file, or in the run folder of ``netpaths decouple``, in evaluation mode.
+
+    model: the plain network, with any weights; None makes it as the file says. Raises BadFile for no such file,
+    BadOption for the weights of a plain network, and BadWeights for weights that do not fit.
+    """
+    file = file_of(place, WEIGHTS)
+    header = read_header(file)
+    if "decoupled" not in header:
+        raise BadOption(f"{file} holds no decoupled network; make one with netpaths decouple")
+    found = header["decoupled"]
+    plain = model if model is not None else load_model(header["model"], None, _classes(header), found["normalize"])
+    network = decouple(plain, _example(plain, found["shape"]), found["layers"])
+    load_weights(network, file)
+    return network
+
+
+def _classes(header: Mapping[str, Any]) -> int | None:
+    """The number of outputs, which only a network by name can be made with."""
+    return None if ".py:" in header["model"] else int(header["classes"])
+
+
+def _example(model: nn.Module, shape: list[int]) -> torch.Tensor:
+    parameter = next(model.parameters(), torch.zeros(()))
+    return torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype)

@@ -1,0 +1,133 @@
+"""Put controllers into a network: one for every convolution but the stem, its code on the filters' outputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+
+from netpaths.decoupling.controller import Controller, Gate
+from netpaths.errors import BadOption, BadWeights
+from netpaths.graph import Graph
+
+FOLLOWED = ("batch norm", "activation", "shifted activation")
+"""What a code waits for, where nothing else reads the values between."""
+
+OWN = ("controllers", "gates")
+
+
+class Decoupled(fx.GraphModule):
+    """A network with controllers: (batch, *input shape) to logits (batch, classes).
+
+    Its modules keep their names; ``controllers.NODE`` and ``gates.NODE`` are those of the convolution node NODE. In
+    evaluation mode a filter is on or off; in training mode codes are noisy, as `netpaths.decoupling.controller` says.
+    """
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the decoupled convolution nodes, from input to output."""
+        return tuple(self._own("controllers"))
+
+    def controller(self, layer: str) -> Controller:
+        """The controller of a decoupled layer."""
+        return cast(Controller, self._own("controllers")[layer])
+
+    def _own(self, name: str) -> nn.ModuleDict:
+        return cast(nn.ModuleDict, self._modules[name])
+
+
+def decouple(
+    model: nn.Module,
+    example: torch.Tensor,
+    layers: Sequence[str] | None = None,
+    bias: float = 1.0,
+    seed: int = 0,
+) -> Decoupled:
+    """A copy of ``model`` with controllers, in evaluation mode; the model itself is never changed.
+
+    example: one batch (batch, *input shape), for shapes alone. layers: names of the convolution nodes to decouple, None
+    for every one but the first and one that gives the logits. bias: where the controllers' scores start; about
+    Φ(bias / √2) of the filters are on before training. seed: of the controllers' weights. A code multiplies the
+    filters' outputs behind their batch norm and activation; at the end of a residual branch, before the sum. Raises
+    what `netpaths.Graph` raises, UnknownNode, and BadOption for a node that is no convolution or a model with
+    controllers. Source: Li et al. (ECCV 2020), released code.
+    """
+    graph = Graph(model, example, fold=False)
+    chosen = chosen_layers(graph, layers)
+    try:
+        network = copy.deepcopy(graph.module)
+    except RuntimeError as error:
+        raise BadWeights(f"the model cannot be copied to train it: {error}") from error
+    made: dict[str, nn.ModuleDict] = {name: nn.ModuleDict() for name in OWN}
+    parameter = next(network.parameters(), example)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name in chosen:
+            node = graph.nodes[name]
+            made["controllers"][name] = Controller(node.input_shapes[0][0], node.shape[0], bias)
+            made["gates"][name] = Gate()
+    for own, modules in made.items():
+        network.add_module(own, modules.to(parameter.device, parameter.dtype))
+    _insert(network, graph, chosen)
+    decoupled = Decoupled(network, network.graph)
+    for own in OWN:
+        decoupled.add_module(own, made[own])
+    return decoupled.eval()
+
+
+def chosen_layers(graph: Graph, layers: Sequence[str] | None) -> tuple[str, ...]:
+    """The convolutions to decouple, from input to output; raises BadOption and UnknownNode."""
+    if any(node.family is not None and node.family.name == "gate" for node in graph.nodes.values()):
+        raise BadOption("the model has controllers already; decouple the plain one")
+    possible = _possible(graph)
+    if layers is None:
+        if not possible:
+            raise BadOption("the network has no convolution to decouple between its first layer and its last")
+        return possible
+    wanted = {graph.node(name).name for name in layers}
+    wrong = [name for name in layers if name not in _convolutions(graph)]
+    if wrong or not wanted or len(wanted) < len(layers):
+        problem = f"{wrong[0]} is none" if wrong else "name at least one, each once"
+        raise BadOption(f"layers to decouple are convolutions; {problem}; these can be: {', '.join(possible)}")
+    return tuple(name for name in graph.nodes if name in wanted)
+
+
+def _convolutions(graph: Graph) -> tuple[str, ...]:
+    """Convolutions that have a layer behind them."""
+    return tuple(
+        name
+        for name in graph.layers[:-1]
+        if graph.nodes[name].family.name == "convolution"  # type: ignore[union-attr]
+    )
+
+
+def _possible(graph: Graph) -> tuple[str, ...]:
+    return tuple(name for name in _convolutions(graph) if name != graph.layers[0])
+
+
+def _insert(network: fx.GraphModule, graph: Graph, layers: Sequence[str]) -> None:
+    """Put a call of each layer's controller in front of it and of its gate behind it."""
+    found = {node.name: node for node in network.graph.nodes}
+    for name in layers:
+        last = found[_last(graph, name)]
+        with network.graph.inserting_before(found[name]):
+            code = network.graph.call_module(f"controllers.{name}", (found[name].all_input_nodes[0],))
+        with network.graph.inserting_after(last):
+            gate = network.graph.call_module(f"gates.{name}", (last, code))
+        last.replace_all_uses_with(gate, delete_user_cb=lambda user, own=gate: user is not own)
+    network.recompile()
+
+
+def _last(graph: Graph, name: str) -> str:
+    """The node whose output the code multiplies: behind the batch norm and the activation that alone read it."""
+    while True:
+        readers = graph.readers[name]
+        family: Any = graph.nodes[readers[0]].family if len(readers) == 1 else None
+        if family is None or family.name not in FOLLOWED or readers[0] == graph.output:
+            return name
+        name = readers[0]
+        if family.name != "batch norm":
+            return name

@@ -1,0 +1,116 @@
+"""What a decoupled network is trained for, beside its answers (Li et al., ECCV 2020, as the released code has it).
+
+    CE + Σ_l [ λ_m · CE(V_l a_l, y) + λ_k · KL(softmax GAP(out_l) ‖ softmax a_l) + λ_s · | mean ‖a_l‖₁ − τ C_l | ]
+
+Mutual information: V_l is a linear classifier on the code a_l, without a bias. Its cross entropy bounds what a code
+says about the class, I(a; Y) ≥ H(Y) + E log q(y | a) (Barber and Agakov, 2003), and I(a; X) ≥ I(a; Y).
+Alignment: the code resembles the pooled outputs of its filters. Sparsity: a share τ of the filters is on, on average
+over the batch. Pooled outputs are those in front of the gate: behind it they would hold the code that they are
+compared with (our decision).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from netpaths.errors import BadOption
+
+TEMPERATURE = 4.0
+"""Softens both answers in `distillation`."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The weights of the loss; 0 switches a part off.
+
+    information: λ_m. alignment: λ_k. sparsity: λ_s. kept: τ, the share of every layer's filters that should be on.
+    direction: of the divergence, from the "output" as above, or from the "code". distillation: weight of the
+    distance from the plain network's answers, which is ours and not the paper's.
+    """
+
+    information: float = 0.01
+    alignment: float = 1.0
+    sparsity: float = 0.01
+    kept: float = 0.6
+    direction: Literal["output", "code"] = "output"
+    distillation: float = 0.0
+
+    def check(self) -> None:
+        """Raise BadOption for a value out of range."""
+        for name in ("information", "alignment", "sparsity", "distillation"):
+            if not 0 <= getattr(self, name) < inf:
+                raise BadOption(f"{name} is {getattr(self, name)}, expected a weight of at least 0")
+        if not 0 <= self.kept <= 1:
+            raise BadOption(f"kept is {self.kept}, expected a share in [0, 1]")
+        if self.direction not in ("output", "code"):
+            raise BadOption(f"direction is {self.direction!r}, expected output or code")
+
+
+def heads(widths: Mapping[str, int], classes: int) -> nn.ModuleDict:
+    """The classifiers V_l by layer, from so many filters to ``classes``; they are not part of the network."""
+    return nn.ModuleDict({name: nn.Linear(width, classes, bias=False) for name, width in widths.items()})
+
+
+def information(code: Tensor, labels: Tensor, head: nn.Module) -> Tensor:
+    """CE(V a, y), the mean over the batch; H(Y) minus it is at most I(a; Y) in nats.
+
+    code: (batch, filters). labels: (batch,).
+    """
+    return F.cross_entropy(head(code), labels)
+
+
+def alignment(code: Tensor, features: Tensor, direction: str = "output") -> Tensor:
+    """The divergence between pooled outputs and code, both as softmax over filters; the mean over the batch.
+
+    code: (batch, filters). features: (batch, filters, …), the filters' outputs in front of the gate.
+    """
+    pooled = torch.log_softmax(features.flatten(2).mean(2), dim=1)
+    chosen = torch.log_softmax(code, dim=1)
+    target, other = (pooled, chosen) if direction == "output" else (chosen, pooled)
+    return F.kl_div(other, target, reduction="batchmean", log_target=True)
+
+
+def sparsity(code: Tensor, kept: float) -> Tensor:
+    """How far the mean number of filters on is from ``kept`` times all. code: (batch, filters)."""
+    return (code.abs().sum(1).mean() - kept * code.shape[1]).abs()
+
+
+def distillation(logits: Tensor, plain: Tensor) -> Tensor:
+    """How far answers are from those of the plain network, at a temperature of `TEMPERATURE`; the mean over the batch.
+
+    logits, plain: (batch, classes). Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network",
+    2015.
+    """
+    given, wanted = (torch.log_softmax(each / TEMPERATURE, dim=1) for each in (logits, plain))
+    return TEMPERATURE**2 * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
+
+
+def parts(
+    objective: Objective,
+    codes: Mapping[str, Tensor],
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    classifiers: nn.ModuleDict,
+) -> dict[str, Tensor]:
+    """Each part of the loss that is not switched off, over all layers and times its weight.
+
+    codes, features: by layer, as the functions of the parts take them. labels: (batch,).
+    """
+    found: dict[str, Tensor] = {}
+    if objective.information:
+        own = [information(code, labels, classifiers[name]) for name, code in codes.items()]
+        found["information"] = objective.information * torch.stack(own).sum()
+    if objective.alignment:
+        own = [alignment(code, features[name], objective.direction) for name, code in codes.items()]
+        found["alignment"] = objective.alignment * torch.stack(own).sum()
+    if objective.sparsity:
+        own = [sparsity(code, objective.kept) for code in codes.values()]
+        found["sparsity"] = objective.sparsity * torch.stack(own).sum()
+    return found

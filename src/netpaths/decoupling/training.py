@@ -1,0 +1,286 @@
+"""Train a decoupled network: all weights, stochastic gradient descent, the learning rate a tenth at milestones.
+
+Every epoch ends in a checkpoint that the same call goes on from; its random draws depend on the seed and its number
+alone, so a training that was stopped ends where an uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from netpaths.data import Images
+from netpaths.decoupling.cost import Cost
+from netpaths.decoupling.insertion import Decoupled
+from netpaths.decoupling.loss import Objective, distillation, heads, parts
+from netpaths.decoupling.observed import Observed
+from netpaths.errors import BadFile, BadOption, BadWeights
+from netpaths.files import load_tensors, plain, save_tensors
+from netpaths.graph import Graph
+from netpaths.training import device_of, fitting, in_mode, seeded, shuffled
+
+KIND, SCHEMA = "decoupling-checkpoint", 1
+LIMIT = 100_003
+"""Seeds of neighbouring trainings lie so far apart that no epoch of one is an epoch of another."""
+
+Row = Mapping[str, float]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a decoupled network is trained.
+
+    lr, momentum, weight_decay: of gradient descent. pace: how many times faster controllers and classifiers of codes
+    learn, 1 in the paper; they are new, the other weights are not. milestones: shares of the epochs after which the
+    learning rate is a tenth. ramp: share of the steps over which the wanted share of filters falls from 1 to the
+    objective's, 0 for none, as in the paper. objective: the loss. shift, flip: of the training images, as in
+    `netpaths.training.shuffled`.
+    The defaults are for a few epochs from pretrained weights; Li et al. train 200 epochs at lr 0.1 (CIFAR-10).
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 0.05
+    pace: float = 10.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    ramp: float = 0.5
+    objective: Objective = field(default_factory=Objective)
+    shift: int = 0
+    flip: bool = False
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise BadOption for a value out of range."""
+        self.objective.check()
+        ranges = {
+            "epochs": self.epochs >= 1,
+            "batch_size": self.batch_size >= 1,
+            "lr": 0 < self.lr < float("inf"),
+            "pace": 0 < self.pace < float("inf"),
+            "momentum": 0 <= self.momentum < 1,
+            "weight_decay": 0 <= self.weight_decay < float("inf"),
+            "milestones": all(0 < share < 1 for share in self.milestones),
+            "ramp": 0 <= self.ramp <= 1,
+            "shift": self.shift >= 0,
+        }
+        wrong = [name for name, fits in ranges.items() if not fits]
+        if wrong:
+            raise BadOption(f"{wrong[0].replace('_', ' ')} is {getattr(self, wrong[0])}, which is out of range")
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0."""
+        return self.lr * 0.1 ** sum(epoch >= share * self.epochs for share in self.milestones)
+
+    def at(self, progress: float) -> Objective:
+        """The loss after the share ``progress`` of all steps."""
+        share = min(progress / self.ramp, 1.0) if self.ramp else 1.0
+        return replace(self.objective, kept=1 - share * (1 - self.objective.kept))
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A training between two epochs: epochs done, classifiers of the codes, momentum, a row of figures per epoch."""
+
+    done: int
+    classifiers: nn.ModuleDict
+    optimiser: torch.optim.SGD
+    history: list[dict[str, float]]
+
+
+def train_decoupled(
+    network: Decoupled,
+    images: Images,
+    recipe: Recipe,
+    validation: Images,
+    plain: nn.Module | None = None,
+    *,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+    stopped: Callable[[], None] = lambda: None,
+) -> list[dict[str, float]]:
+    """Train ``network`` in place and return one row of figures per epoch.
+
+    images: trained on. validation: measured after every epoch, never trained on. plain: the network without
+    controllers, whose answers the objective's distillation asks for; it is only read. checkpoint: file to write after
+    every epoch, and to go on from where it holds an earlier part of the same training. progress: called before every
+    batch with batches done, batches in all, and the last epoch's figures. stopped: called before it; it may raise.
+    A row holds the loss and its parts (means over the images), the accuracy, the share of filters that are on and the
+    multiply–accumulates as a share of the dense network's, and seconds. Raises BadOption, BadInput, BadFile for a
+    checkpoint of another training, and BadWeights when training diverges.
+    """
+    recipe.check()
+    if len(images) == 0 or len(validation) == 0:
+        raise BadOption("training needs images, and validation others")
+    if recipe.objective.distillation and plain is None:
+        raise BadOption("distillation needs the plain network")
+    state = _begin(network, recipe, len(images.classes))
+    if checkpoint is not None and checkpoint.is_file():
+        state = _restore(network, recipe, images, state, checkpoint)
+    batches = -(-len(images) // recipe.batch_size)
+
+    def note(done: int) -> None:
+        stopped()
+        if progress is not None:
+            progress(done, recipe.epochs * batches, _told(state.history))
+
+    for epoch in range(state.done, recipe.epochs):
+        started = time.perf_counter()
+        row = _epoch(network, images, recipe, plain, state, epoch, note)
+        row |= evaluate(network, validation)
+        state.history.append({"epoch": epoch + 1, **row, "seconds": time.perf_counter() - started})
+        if checkpoint is not None:
+            _store(network, recipe, images, state, epoch + 1, checkpoint)
+    if progress is not None:
+        progress(recipe.epochs * batches, recipe.epochs * batches, _told(state.history))
+    return state.history
+
+
+def evaluate(network: Decoupled, images: Images, batch_size: int = 250) -> dict[str, float]:
+    """Accuracy, share of filters that are on, and multiply–accumulates over the dense network's, means over images."""
+    device, observed = device_of(network), Observed(network)
+    correct, kept, macs = [], [], []
+    with torch.no_grad(), in_mode(network, training=False):
+        cost = Cost(Graph(network, images[:1][0].to(device)))
+        for batch, labels in images.batches(batch_size):
+            seen = observed(batch.to(device))
+            correct.append((seen.logits.argmax(1).cpu() == labels).double())
+            kept.append(torch.cat(list(seen.codes.values()), dim=1).double().mean(1).cpu())
+            macs.append(cost.of(seen.codes).cpu() / cost.dense)
+    return {
+        "accuracy": float(torch.cat(correct).mean()),
+        "kept": float(torch.cat(kept).mean()),
+        "macs": float(torch.cat(macs).mean()),
+    }
+
+
+def _begin(network: Decoupled, recipe: Recipe, classes: int) -> State:
+    """Nothing trained yet."""
+    device = device_of(network)
+    with seeded(recipe.seed, device):
+        widths = {name: network.controller(name).excite.out_features for name in network.layers}
+        classifiers = heads(widths, classes).to(device)
+    own = {name: each for name, each in network.named_parameters() if each.requires_grad}
+    new = [each for name, each in own.items() if name.startswith("controllers.")] + list(classifiers.parameters())
+    old = [each for name, each in own.items() if not name.startswith("controllers.")]
+    groups = [{"params": old, "pace": 1.0}, {"params": new, "pace": recipe.pace}]
+    optimiser = torch.optim.SGD(groups, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+    return State(0, classifiers, optimiser, [])
+
+
+def _epoch(
+    network: Decoupled,
+    images: Images,
+    recipe: Recipe,
+    plain: nn.Module | None,
+    state: State,
+    epoch: int,
+    note: Callable[[int], None],
+) -> dict[str, float]:
+    """One pass over the images; returns the means of the loss and its parts."""
+    device, observed = device_of(network), Observed(network)
+    number, steps = recipe.seed * LIMIT + epoch, -(-len(images) // recipe.batch_size)
+    generator = torch.Generator().manual_seed(number)
+    totals: dict[str, Tensor] = {}
+    for group in state.optimiser.param_groups:
+        group["lr"] = recipe.rate(epoch) * group["pace"]
+    with seeded(number, device), in_mode(network, training=True):
+        batches = shuffled(images, recipe.batch_size, recipe.shift, generator, recipe.flip)
+        for place, (batch, labels) in enumerate(batches):
+            note(epoch * steps + place)
+            objective = recipe.at((epoch + place / steps) / recipe.epochs)
+            found = _losses(observed, _together(batch).to(device), labels, objective, plain, state.classifiers)
+            loss = torch.stack(list(found.values())).sum()
+            if not torch.isfinite(loss):
+                raise BadWeights(f"training diverged: the loss is {loss.item()}; try a smaller learning rate")
+            state.optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            state.optimiser.step()
+            for name, value in {"loss": loss, **found}.items():
+                totals[name] = totals.get(name, torch.zeros((), device=device)) + value.detach() * len(labels)
+    state.optimiser.zero_grad()
+    return {name: float(value) / len(images) for name, value in totals.items()}
+
+
+def _losses(
+    observed: Observed,
+    batch: Tensor,
+    labels: Tensor,
+    objective: Objective,
+    plain: nn.Module | None,
+    classifiers: nn.ModuleDict,
+) -> dict[str, Tensor]:
+    """The parts of the loss by name."""
+    seen = observed(batch)
+    labels = fitting(labels, seen.logits).to(batch.device)
+    found = {"cross entropy": F.cross_entropy(seen.logits, labels)}
+    if objective.distillation and plain is not None:
+        with torch.no_grad(), in_mode(plain, training=False):
+            wanted = plain(batch)
+        found["distillation"] = objective.distillation * distillation(seen.logits, wanted)
+    return found | parts(objective, seen.codes, seen.features, labels, classifiers)
+
+
+def _together(batch: Tensor) -> Tensor:
+    """Convolutions train in about three quarters of the time on images whose channels lie together."""
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+def _told(history: list[dict[str, float]]) -> str:
+    """The last epoch in a few words."""
+    if not history:
+        return ""
+    row = history[-1]
+    return f"accuracy {row['accuracy']:.2%}, {row['kept']:.1%} of the filters, {row['macs']:.1%} of the MACs"
+
+
+def _identity(network: Decoupled, recipe: Recipe, images: Images) -> dict[str, Any]:
+    """What two parts of one training have in common."""
+    shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    return dict(plain({"recipe": asdict(recipe), "images": images.digest, "shapes": shapes}))
+
+
+def _store(network: Decoupled, recipe: Recipe, images: Images, state: State, done: int, checkpoint: Path) -> None:
+    tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors |= {f"classifiers/{name}": tensor for name, tensor in state.classifiers.state_dict().items()}
+    for place, weights in enumerate(_trained(state.optimiser)):
+        tensors[f"momentum/{place}"] = state.optimiser.state[weights]["momentum_buffer"]
+    header = {**_identity(network, recipe, images), "done": done, "history": state.history}
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    save_tensors(checkpoint, KIND, SCHEMA, arrays, header)
+
+
+def _trained(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """All parameters that are trained, in the order of their groups."""
+    return [weights for group in optimiser.param_groups for weights in group["params"]]
+
+
+def _restore(network: Decoupled, recipe: Recipe, images: Images, state: State, checkpoint: Path) -> State:
+    arrays, header = load_tensors(checkpoint, KIND, SCHEMA)
+    for name, wanted in _identity(network, recipe, images).items():
+        if header.get(name) != wanted:
+            raise BadFile(f"{checkpoint} belongs to another training (other {name}); remove it to start over")
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {
+            name.removeprefix(prefix): torch.from_numpy(np.array(array))
+            for name, array in arrays.items()
+            if name.startswith(prefix)
+        }
+
+    network.load_state_dict(under("network/"))
+    state.classifiers.load_state_dict(under("classifiers/"))
+    for place, momentum in under("momentum/").items():
+        weights = _trained(state.optimiser)[int(place)]
+        state.optimiser.state[weights]["momentum_buffer"] = momentum.to(weights)
+    return State(int(header["done"]), state.classifiers, state.optimiser, list(header["history"]))

@@ -1,0 +1,36 @@
+"""Decoupled layers: a gate passes on the filters that its controller switched on, as they are.
+
+A controller chooses what computes and adds nothing to any value, so a path does not go through it: with the codes of
+an image given, the network is a plain one (our reconstruction; the papers do not combine the two notions of path).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from netpaths.decoupling.controller import Controller, Gate
+from netpaths.graph import Family
+from netpaths.rules.rule import Active, Layer, Selection, register
+
+
+def select_gate(layer: Layer) -> Selection:
+    """The same neurons among the filters' outputs, and nothing of the code."""
+    return Selection((layer.active,))
+
+
+def select_controller(layer: Layer) -> Selection:
+    """Nothing."""
+    return Selection((Active(torch.zeros_like(layer.inputs[0], dtype=torch.bool)),))
+
+
+register(
+    Family("gate", "filters switched off by the controller of a decoupled network", modules={Gate: ""}), select_gate
+)
+register(
+    Family(
+        "controller",
+        "chooses the filters of a decoupled layer; paths do not go through it",
+        modules={Controller: ""},
+    ),
+    select_controller,
+)
