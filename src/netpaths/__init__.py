@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from netpaths.data import load_data
     from netpaths.decoupling.files import load_decoupled, save_decoupled
     from netpaths.decoupling.insertion import decouple
+    from netpaths.decoupling.removal import remove_unused
     from netpaths.decoupling.training import train_decoupled
     from netpaths.detection import AdaBoost, Features, GradientBoosting, JointSimilarity, RandomForest
     from netpaths.detection.extraction import extract_features
@@ -43,6 +44,7 @@ _LATER = {
     "load_data": "netpaths.data",
     "load_decoupled": "netpaths.decoupling.files",
     "load_model": "netpaths.zoo",
+    "remove_unused": "netpaths.decoupling.removal",
     "save_decoupled": "netpaths.decoupling.files",
     "train_decoupled": "netpaths.decoupling.training",
 }
@@ -75,6 +77,7 @@ __all__ = [
     "load_decoupled",
     "load_model",
     "load_path",
+    "remove_unused",
     "save_decoupled",
     "save_path",
     "total_similarity",

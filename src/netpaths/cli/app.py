@@ -17,12 +17,13 @@ from netpaths.cli import (
     demo,
     evaluate,
     profile,
+    reduce,
     study,
     trace,
     train,
 )
 
-MODULES = (demo, train, decouple, trace, profile, compare, attack, calibrate, check, evaluate, study, bench)
+MODULES = (demo, train, decouple, reduce, trace, profile, compare, attack, calibrate, check, evaluate, study, bench)
 FORMS = "lenet5, resnet20, …, torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
 
 

@@ -29,15 +29,20 @@ EXAMPLES = (
 CHECKPOINT = "checkpoint.safetensors"
 FILES = ("model.safetensors", "history.csv", CHECKPOINT)
 
+KEPT, EPOCHS, BATCH, LR, PACE, MOMENTUM, DECAY = 0.65, 10, 128, 0.02, 3.0, 0.9, 1e-4
+INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, RAMP, SETTLE, BIAS = 0.1, 1.0, 0.03, 1.0, 0.4, 0.5, 2.0
+
 Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1, metavar="N")]
 Rate = Annotated[
-    float, typer.Option("--lr", help="Learning rate; a tenth of it after half and three quarters.", metavar="RATE")
+    float, typer.Option("--lr", help="Learning rate; a tenth of it after 0.7 and 0.9 of the epochs.", metavar="RATE")
 ]
 Pace = Annotated[
     float, typer.Option(help="Controllers learn so many times faster than the other weights (ours).", metavar="NUMBER")
 ]
 Kept = Annotated[float, typer.Option(help="Share of every layer's filters that should be on (τ).", metavar="SHARE")]
-Sparsity = Annotated[float, typer.Option(help="Weight of the distance from --kept (λ_s); 0 leaves it out.")]
+Sparsity = Annotated[
+    float, typer.Option(help="Weight of the distance from --kept (λ_s); 0 leaves it out.", metavar="NUMBER")
+]
 Information = Annotated[
     float, typer.Option(help="Weight of what codes say about the class (λ_m); 0 leaves it out.", metavar="NUMBER")
 ]
@@ -45,9 +50,14 @@ Alignment = Annotated[
     float,
     typer.Option(help="Weight of how codes resemble their filters' outputs (λ_k); 0 leaves it out.", metavar="NUMBER"),
 ]
-Bias = Annotated[
-    float,
-    typer.Option(help="Where scores start: before training about Φ(bias/√2) of the filters are on.", metavar="NUMBER"),
+Bias = Annotated[float, typer.Option(help="Where the controllers' scores start.", metavar="NUMBER")]
+Level = Annotated[
+    bool,
+    typer.Option(
+        "--level/--no-level",
+        help="All scores start at --bias (ours), or around it as in the released code, which switches Φ(−bias/√2) "
+        "of the filters off before training.",
+    ),
 ]
 Decay = Annotated[float, typer.Option("--weight-decay", help="Weight decay.", metavar="NUMBER")]
 Momentum = Annotated[float, typer.Option(help="Momentum of gradient descent, in [0, 1).", metavar="NUMBER")]
@@ -64,7 +74,18 @@ Distillation = Annotated[
 ]
 Ramp = Annotated[
     float,
-    typer.Option(help="Share of the training over which the wanted share of filters falls from 1 to --kept (ours)."),
+    typer.Option(
+        help="Share of the training over which the wanted share of filters falls from 1 to --kept (ours).",
+        metavar="SHARE",
+    ),
+]
+Settle = Annotated[
+    float,
+    typer.Option(
+        help="Share of the epochs, the last ones, in which controllers rest and the other weights learn to do with "
+        "their codes (ours).",
+        metavar="SHARE",
+    ),
 ]
 Layers = Annotated[
     str | None,
@@ -90,20 +111,22 @@ def decouple(
     channels: options.Channels = None,
     limit: options.Limit = None,
     layers: Layers = None,
-    kept: Kept = 0.6,
-    epochs: Epochs = 10,
-    batch_size: options.FixedBatchSize = 128,
-    lr: Rate = 0.02,
-    pace: Pace = 10.0,
-    momentum: Momentum = 0.9,
-    weight_decay: Decay = 1e-4,
-    information: Information = 0.01,
-    alignment: Alignment = 1.0,
-    sparsity: Sparsity = 0.01,
+    kept: Kept = KEPT,
+    epochs: Epochs = EPOCHS,
+    batch_size: options.FixedBatchSize = BATCH,
+    lr: Rate = LR,
+    pace: Pace = PACE,
+    momentum: Momentum = MOMENTUM,
+    weight_decay: Decay = DECAY,
+    information: Information = INFORMATION,
+    alignment: Alignment = ALIGNMENT,
+    sparsity: Sparsity = SPARSITY,
     direction: Direction = "output",
-    distillation: Distillation = 1.0,
-    ramp: Ramp = 0.5,
-    bias: Bias = 3.0,
+    distillation: Distillation = DISTILLATION,
+    ramp: Ramp = RAMP,
+    settle: Settle = SETTLE,
+    bias: Bias = BIAS,
+    level: Level = True,
     shift: Shift = 0,
     flip: Flip = False,
     seed: options.Seed = 0,
@@ -130,7 +153,7 @@ def decouple(
     graph = subject.make_graph(network, model, parts[0].shape)
     subject.check_labels(parts[0], graph)
     example = parts[0][:1][0].to(subject.device_of(graph))
-    decoupled = insert(network, example, subject.names(layers), bias, seed)
+    decoupled = insert(network, example, subject.names(layers), bias, level, seed)
     with session.open_run(FILES, {"model": graph.fingerprint, "data": [part.digest for part in parts]}) as run:
         before = evaluate(decoupled, parts[1])
         history = _train(decoupled, network, parts, recipe, run, quiet)
@@ -150,7 +173,7 @@ def make_recipe(given: Any) -> Recipe:
 
     losses = ("information", "alignment", "sparsity", "kept", "direction", "distillation")
     objective = {name: given[name] for name in losses}
-    rest = ("epochs", "batch_size", "lr", "pace", "momentum", "weight_decay", "ramp", "shift", "flip", "seed")
+    rest = ("epochs", "batch_size", "lr", "pace", "momentum", "weight_decay", "ramp", "settle", "shift", "flip", "seed")
     recipe = Recipe(objective=Objective(**objective), **{name: given[name] for name in rest})
     recipe.check()
     return recipe

@@ -59,6 +59,20 @@ def numbers(option: str, text: str | None) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def shares(option: str, text: str) -> tuple[float, ...]:
+    """Shares in [0, 1] with commas; raises BadOption naming the option."""
+    from netpaths.cli.subject import names
+    from netpaths.errors import BadOption
+
+    try:
+        found = tuple(float(part) for part in names(text) or ())
+    except ValueError:
+        found = ()
+    if not found or not all(0 <= share <= 1 for share in found):
+        raise BadOption(f"{option} is {text!r}, expected shares in [0, 1] with commas, such as 0.8,0.5")
+    return found
+
+
 def attacks_of(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Attacks by name with their options; raises BadOption for one named twice, as a study takes one strength each."""
     from netpaths.cli.attacked import parse

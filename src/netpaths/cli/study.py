@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from netpaths.cli import study_cdrp, study_effective_path, study_head_to_head
+from netpaths.cli import study_cdrp, study_decoupling, study_effective_path, study_head_to_head
 
-STUDIES = (study_effective_path, study_cdrp, study_head_to_head)
+STUDIES = (study_effective_path, study_cdrp, study_decoupling, study_head_to_head)
 
 
 def register(app: typer.Typer) -> None:

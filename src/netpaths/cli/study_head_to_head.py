@@ -98,25 +98,34 @@ def _plan(given: Any) -> RivalsPlan:
     from netpaths.methods import DistillationGuidedRouting, EffectivePath
     from netpaths.studies.head_to_head import RivalsPlan
 
-    wanted = studied.attacks_of(given["attack"] or ATTACKS)
-    plan = RivalsPlan(
+    plan = replace(
+        attacks_plan(given["attack"]),
         theta=given["theta"],
         last=given["last"],
         routing=DistillationGuidedRouting(steps=given["steps"], gamma=given["gamma"]),
-        attacks=tuple(name for name in wanted if not studied.is_control(name)),
-        controls=tuple(name for name in wanted if studied.is_control(name)),
         attacked=given["attacked"],
         calibration=given["calibration"],
         profiled=given["profiled"],
         alpha=given["fpr"],
         seed=given["seed"],
         batch_size=given["batch_size"] or RivalsPlan.batch_size,
-        options=wanted,
     )
     EffectivePath(theta=plan.theta, last=plan.last).check()
     plan.routing.check()
     plan.experiment().check()
     return plan
+
+
+def attacks_plan(texts: list[str] | None) -> RivalsPlan:
+    """A plan with the attacks and controls that ``--attack`` names, `ATTACKS` without it; raises BadOption."""
+    from netpaths.studies.head_to_head import RivalsPlan
+
+    wanted = studied.attacks_of(texts or ATTACKS)
+    return RivalsPlan(
+        attacks=tuple(name for name in wanted if not studied.is_control(name)),
+        controls=tuple(name for name in wanted if studied.is_control(name)),
+        options=wanted,
+    )
 
 
 def _lines(findings: RivalsFindings) -> list[Any]:

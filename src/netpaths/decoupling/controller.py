@@ -1,4 +1,4 @@
-"""The two modules of a decoupled layer: a controller chooses filters, a gate switches the others off.
+"""The modules of a decoupled layer: a controller chooses filters, a gate switches the others off.
 
 Li et al. (ECCV 2020) as their released code has it: global average pool → linear layer to a quarter of the channels →
 ReLU → linear layer to one number z for each filter. In evaluation mode filter c is on where z_c > 0. In training mode
@@ -26,11 +26,12 @@ STRETCH = 0.1
 class Controller(nn.Module):
     """From a layer's input (batch, channels, …) to its binary code (batch, filters), 1 for a filter that computes.
 
-    channels: of the layer's input. filters: of its output. bias: of the last layer at the start. At the start the
-    code is the same for every image, because the first layer's weights are 0; about Φ(bias / √2) of it is on.
+    channels: of the layer's input. filters: of its output. bias: where scores start. level: all scores start there;
+    otherwise, as in the released code, around it, and about Φ(bias / √2) of the code is on. At the start the code is
+    the same for every image, because the first layer's weights are 0.
     """
 
-    def __init__(self, channels: int, filters: int, bias: float = 1.0) -> None:
+    def __init__(self, channels: int, filters: int, bias: float = 1.0, level: bool = False) -> None:
         super().__init__()
         self.squeeze = nn.Linear(channels, max(channels // REDUCTION, 1))
         self.excite = nn.Linear(self.squeeze.out_features, filters)
@@ -38,6 +39,9 @@ class Controller(nn.Module):
         nn.init.ones_(self.squeeze.bias)
         nn.init.kaiming_normal_(self.excite.weight)
         nn.init.constant_(self.excite.bias, bias)
+        if level:
+            with torch.no_grad():
+                self.excite.bias -= self.excite.weight.sum(1)
 
     def score(self, x: Tensor) -> Tensor:
         """z (batch, filters): positive for filters that compute."""
@@ -59,7 +63,34 @@ def hashed(z: Tensor) -> Tensor:
 
 
 class Gate(nn.Module):
-    """Filters' outputs (batch, filters, …) times their code (batch, filters)."""
+    """Filters' outputs (batch, filters, …) times their code (batch, filters).
+
+    kept: (filters,) int64, ascending: which of the convolution's filters these are where
+    `netpaths.decoupling.removal` took others away; None where it took none.
+    """
+
+    kept: Tensor | None
+
+    def __init__(self, kept: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("kept", kept, persistent=False)
 
     def forward(self, features: Tensor, code: Tensor) -> Tensor:
         return features * code.reshape(*code.shape, *(1 for _ in features.shape[2:]))
+
+
+class ScatteringGate(Gate):
+    """A gate that puts its channels where they were: (batch, filters, …) to (batch, width, …), zeros between.
+
+    kept: (filters,) int64, the place of every channel. width: how many filters the convolution had.
+    """
+
+    kept: Tensor
+
+    def __init__(self, kept: Tensor, width: int) -> None:
+        super().__init__(kept)
+        self.width = width
+
+    def forward(self, features: Tensor, code: Tensor) -> Tensor:
+        gated = super().forward(features, code)
+        return gated.new_zeros(len(gated), self.width, *gated.shape[2:]).index_copy(1, self.kept, gated)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from netpaths.decoupling.insertion import Decoupled, decouple
-from netpaths.errors import BadOption
+from netpaths.decoupling.removal import keep_filters, kept_filters
+from netpaths.errors import BadOption, BadWeights
 from netpaths.runs import file_of
 from netpaths.zoo import load_model, load_weights, read_header, save_weights
 
@@ -30,9 +31,12 @@ def save_decoupled(
     """Write ``network`` as safetensors, atomically; returns the path.
 
     model, classes, normalize: how `netpaths.load_model` makes the plain network. shape: of an image. more: whatever
-    else the header should hold, such as the recipe. Raises BadWeights for another file ending, and StorageFull.
+    else the header should hold, such as the recipe. The header also says which filters are left of a layer that lost
+    some. Raises BadWeights for another file ending, and StorageFull.
     """
     decoupled = {"layers": list(network.layers), "shape": list(shape), "normalize": normalize}
+    kept = kept_filters(network)
+    decoupled |= {"kept": kept} if kept else {}
     return save_weights(network, path, {**(more or {}), "model": model, "classes": classes, "decoupled": decoupled})
 
 
@@ -49,8 +53,18 @@ def load_decoupled(place: Path | str, model: nn.Module | None = None) -> Decoupl
     found = header["decoupled"]
     plain = model if model is not None else load_model(header["model"], None, _classes(header), found["normalize"])
     network = decouple(plain, _example(plain, found["shape"]), found["layers"])
+    if "kept" in found:
+        network = _reduced(network, found["kept"], file)
     load_weights(network, file)
     return network
+
+
+def _reduced(network: Decoupled, kept: Mapping[str, list[int]], file: Path) -> Decoupled:
+    """The network with the filters that ``file`` says were kept; raises BadWeights where it never had them."""
+    try:
+        return keep_filters(network, kept)
+    except BadOption as error:
+        raise BadWeights(f"{file} does not fit the model; {error}") from error
 
 
 def _classes(header: Mapping[str, Any]) -> int | None:

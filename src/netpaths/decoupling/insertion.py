@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from netpaths.decoupling.controller import Controller, Gate
+from netpaths.decoupling.layers import is_decoupled
 from netpaths.errors import BadOption, BadWeights
 from netpaths.graph import Graph
 
@@ -31,9 +32,18 @@ class Decoupled(fx.GraphModule):
         """Names of the decoupled convolution nodes, from input to output."""
         return tuple(self._own("controllers"))
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of the images it was made with."""
+        return tuple(self.meta["input_shape"])
+
     def controller(self, layer: str) -> Controller:
         """The controller of a decoupled layer."""
         return cast(Controller, self._own("controllers")[layer])
+
+    def gate(self, layer: str) -> Gate:
+        """The gate of a decoupled layer."""
+        return cast(Gate, self._own("gates")[layer])
 
     def _own(self, name: str) -> nn.ModuleDict:
         return cast(nn.ModuleDict, self._modules[name])
@@ -43,17 +53,19 @@ def decouple(
     model: nn.Module,
     example: torch.Tensor,
     layers: Sequence[str] | None = None,
-    bias: float = 1.0,
+    bias: float = 2.0,
+    level: bool = True,
     seed: int = 0,
 ) -> Decoupled:
     """A copy of ``model`` with controllers, in evaluation mode; the model itself is never changed.
 
     example: one batch (batch, *input shape), for shapes alone. layers: names of the convolution nodes to decouple, None
-    for every one but the first and one that gives the logits. bias: where the controllers' scores start; about
-    Φ(bias / √2) of the filters are on before training. seed: of the controllers' weights. A code multiplies the
-    filters' outputs behind their batch norm and activation; at the end of a residual branch, before the sum. Raises
-    what `netpaths.Graph` raises, UnknownNode, and BadOption for a node that is no convolution or a model with
-    controllers. Source: Li et al. (ECCV 2020), released code.
+    for every one but the first and one that gives the logits. bias: where the controllers' scores start. level: all of
+    them start there, so that every filter is on and training alone decides which go off (ours); False draws them around
+    it, as in the released code, where about Φ(bias / √2) of the filters are on before training. seed: of the
+    controllers' weights. A code multiplies the filters' outputs behind their batch norm and activation; at the end of a
+    residual branch, before the sum. Raises what `netpaths.Graph` raises, UnknownNode, and BadOption for a node that is
+    no convolution or a model with controllers. Source: Li et al. (ECCV 2020), released code.
     """
     graph = Graph(model, example, fold=False)
     chosen = chosen_layers(graph, layers)
@@ -67,12 +79,13 @@ def decouple(
         torch.manual_seed(seed)
         for name in chosen:
             node = graph.nodes[name]
-            made["controllers"][name] = Controller(node.input_shapes[0][0], node.shape[0], bias)
+            made["controllers"][name] = Controller(node.input_shapes[0][0], node.shape[0], bias, level)
             made["gates"][name] = Gate()
     for own, modules in made.items():
         network.add_module(own, modules.to(parameter.device, parameter.dtype))
     _insert(network, graph, chosen)
     decoupled = Decoupled(network, network.graph)
+    decoupled.meta["input_shape"] = graph.input_shape
     for own in OWN:
         decoupled.add_module(own, made[own])
     return decoupled.eval()
@@ -80,7 +93,7 @@ def decouple(
 
 def chosen_layers(graph: Graph, layers: Sequence[str] | None) -> tuple[str, ...]:
     """The convolutions to decouple, from input to output; raises BadOption and UnknownNode."""
-    if any(node.family is not None and node.family.name == "gate" for node in graph.nodes.values()):
+    if is_decoupled(graph):
         raise BadOption("the model has controllers already; decouple the plain one")
     possible = _possible(graph)
     if layers is None:

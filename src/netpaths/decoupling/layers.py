@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
+from netpaths.decoupling.controller import ScatteringGate
 from netpaths.errors import BadOption
 from netpaths.graph import Graph
 
@@ -27,12 +28,19 @@ class Piece:
     """Channels of a value that stand side by side: those of one decoupled layer, or such as are never off.
 
     layer: the convolution's node whose code says which are zero, or None. channels: how many. spread: elements of
-    the value for each of them, 1 unless maps were flattened.
+    the value for each of them, 1 unless maps were flattened. places: where each of the layer's filters stands among
+    the channels, ascending, None where they are the channels; no code covers the others, which are always zero.
     """
 
     layer: str | None
     channels: int
     spread: int = 1
+    places: tuple[int, ...] | None = None
+
+
+def is_decoupled(graph: Graph) -> bool:
+    """Whether any layer of ``graph`` has a controller."""
+    return any(_family(graph, name) == "gate" for name in graph.nodes)
 
 
 def decoupled_layers(graph: Graph) -> tuple[DecoupledLayer, ...]:
@@ -58,7 +66,7 @@ def zero_channels(graph: Graph) -> Mapping[str, tuple[Piece, ...]]:
         family, sources = _family(graph, name), [found[source] for source in node.inputs]
         dense = (Piece(None, node.shape[0] if node.shape else 1),)
         if family == "gate":
-            found[name] = (Piece(gates[name], node.shape[0]),)
+            found[name] = (Piece(gates[name], node.shape[0], places=_places(graph, name)),)
         elif family in KEEPS_ZERO and len(sources) == 1:
             found[name] = sources[0]
         elif family == "rearrangement":
@@ -66,6 +74,12 @@ def zero_channels(graph: Graph) -> Mapping[str, tuple[Piece, ...]]:
         else:
             found[name] = dense
     return found
+
+
+def _places(graph: Graph, gate: str) -> tuple[int, ...] | None:
+    """Where a gate's channels stand in its output, None for side by side."""
+    module = graph.module.get_submodule(graph.nodes[gate].module)
+    return tuple(module.kept.tolist()) if isinstance(module, ScatteringGate) else None
 
 
 def _rearranged(graph: Graph, name: str, sources: list[tuple[Piece, ...]]) -> tuple[Piece, ...] | None:
@@ -78,7 +92,7 @@ def _rearranged(graph: Graph, name: str, sources: list[tuple[Piece, ...]]) -> tu
     if len(node.shape) > 1 and any(shape[1:] != node.shape[1:] for shape in node.input_shapes):
         return None
     return tuple(
-        Piece(piece.layer, piece.channels, piece.spread * (prod(shape[1:]) if len(node.shape) == 1 else 1))
+        replace(piece, spread=piece.spread * (prod(shape[1:]) if len(node.shape) == 1 else 1))
         for _, pieces, shape in parts
         for piece in pieces
     )

@@ -35,10 +35,10 @@ class Objective:
     distance from the plain network's answers, which is ours and not the paper's.
     """
 
-    information: float = 0.01
+    information: float = 0.1
     alignment: float = 1.0
-    sparsity: float = 0.01
-    kept: float = 0.6
+    sparsity: float = 0.03
+    kept: float = 0.65
     direction: Literal["output", "code"] = "output"
     distillation: float = 0.0
 

@@ -39,22 +39,25 @@ Progress = Callable[[int, int, str], None]
 class Recipe:
     """How a decoupled network is trained.
 
-    lr, momentum, weight_decay: of gradient descent. pace: how many times faster controllers and classifiers of codes
-    learn, 1 in the paper; they are new, the other weights are not. milestones: shares of the epochs after which the
-    learning rate is a tenth. ramp: share of the steps over which the wanted share of filters falls from 1 to the
-    objective's, 0 for none, as in the paper. objective: the loss. shift, flip: of the training images, as in
-    `netpaths.training.shuffled`.
+    lr, momentum, weight_decay: of gradient descent. pace: how many times faster controllers learn, 1 in the paper;
+    they are new, the other weights are not. Classifiers of codes learn at their pace as if their loss had no weight,
+    because the bound on mutual information says little until they are good (ours). milestones: shares of the epochs
+    after which the learning rate is a tenth. ramp: share of the steps over which the wanted share of filters falls
+    from 1 to the objective's, 0 for none, as in the paper. settle: share of the epochs, the last ones, in which
+    controllers rest and codes are those of evaluation, so that the other weights learn to do with them; 0 for none, as
+    in the paper. objective: the loss. shift, flip: of the training images, as in `netpaths.training.shuffled`.
     The defaults are for a few epochs from pretrained weights; Li et al. train 200 epochs at lr 0.1 (CIFAR-10).
     """
 
     epochs: int = 10
     batch_size: int = 128
-    lr: float = 0.05
-    pace: float = 10.0
+    lr: float = 0.02
+    pace: float = 3.0
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    milestones: tuple[float, ...] = (0.5, 0.75)
-    ramp: float = 0.5
+    milestones: tuple[float, ...] = (0.7, 0.9)
+    ramp: float = 0.4
+    settle: float = 0.5
     objective: Objective = field(default_factory=Objective)
     shift: int = 0
     flip: bool = False
@@ -72,6 +75,7 @@ class Recipe:
             "weight_decay": 0 <= self.weight_decay < float("inf"),
             "milestones": all(0 < share < 1 for share in self.milestones),
             "ramp": 0 <= self.ramp <= 1,
+            "settle": 0 <= self.settle < 1,
             "shift": self.shift >= 0,
         }
         wrong = [name for name, fits in ranges.items() if not fits]
@@ -82,10 +86,17 @@ class Recipe:
         """The learning rate of an epoch, counted from 0."""
         return self.lr * 0.1 ** sum(epoch >= share * self.epochs for share in self.milestones)
 
-    def at(self, progress: float) -> Objective:
-        """The loss after the share ``progress`` of all steps."""
-        share = min(progress / self.ramp, 1.0) if self.ramp else 1.0
-        return replace(self.objective, kept=1 - share * (1 - self.objective.kept))
+    def settles(self, epoch: int) -> bool:
+        """Whether controllers rest in an epoch, counted from 0."""
+        return epoch >= round((1 - self.settle) * self.epochs)
+
+    def at(self, epoch: int, share: float) -> Objective:
+        """The loss after ``share`` of an epoch, counted from 0; without the parts about codes while they rest."""
+        if self.settles(epoch):
+            return replace(self.objective, information=0.0, alignment=0.0, sparsity=0.0)
+        done = (epoch + share) / self.epochs
+        reached = min(done / self.ramp, 1.0) if self.ramp else 1.0
+        return replace(self.objective, kept=1 - reached * (1 - self.objective.kept))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,9 +182,12 @@ def _begin(network: Decoupled, recipe: Recipe, classes: int) -> State:
         widths = {name: network.controller(name).excite.out_features for name in network.layers}
         classifiers = heads(widths, classes).to(device)
     own = {name: each for name, each in network.named_parameters() if each.requires_grad}
-    new = [each for name, each in own.items() if name.startswith("controllers.")] + list(classifiers.parameters())
+    new = [each for name, each in own.items() if name.startswith("controllers.")]
     old = [each for name, each in own.items() if not name.startswith("controllers.")]
     groups = [{"params": old, "pace": 1.0}, {"params": new, "pace": recipe.pace}]
+    if recipe.objective.information:
+        pace = recipe.pace / recipe.objective.information
+        groups.append({"params": list(classifiers.parameters()), "pace": pace})
     optimiser = torch.optim.SGD(groups, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
     return State(0, classifiers, optimiser, [])
 
@@ -195,10 +209,12 @@ def _epoch(
     for group in state.optimiser.param_groups:
         group["lr"] = recipe.rate(epoch) * group["pace"]
     with seeded(number, device), in_mode(network, training=True):
+        for name in network.layers if recipe.settles(epoch) else ():
+            network.controller(name).eval()
         batches = shuffled(images, recipe.batch_size, recipe.shift, generator, recipe.flip)
         for place, (batch, labels) in enumerate(batches):
             note(epoch * steps + place)
-            objective = recipe.at((epoch + place / steps) / recipe.epochs)
+            objective = recipe.at(epoch, place / steps)
             found = _losses(observed, _together(batch).to(device), labels, objective, plain, state.classifiers)
             loss = torch.stack(list(found.values())).sum()
             if not torch.isfinite(loss):
@@ -254,7 +270,9 @@ def _store(network: Decoupled, recipe: Recipe, images: Images, state: State, don
     tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
     tensors |= {f"classifiers/{name}": tensor for name, tensor in state.classifiers.state_dict().items()}
     for place, weights in enumerate(_trained(state.optimiser)):
-        tensors[f"momentum/{place}"] = state.optimiser.state[weights]["momentum_buffer"]
+        buffer = state.optimiser.state.get(weights, {}).get("momentum_buffer")
+        if buffer is not None:
+            tensors[f"momentum/{place}"] = buffer
     header = {**_identity(network, recipe, images), "done": done, "history": state.history}
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
     save_tensors(checkpoint, KIND, SCHEMA, arrays, header)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 ATTACKS = {
     "fgsm": "FGSM",
     "bim": "BIM",
@@ -42,3 +44,8 @@ def detector_name(name: str) -> str:
 def capitalised(text: str) -> str:
     """``text`` with a capital first letter and everything else as it is."""
     return text[:1].upper() + text[1:]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: "a", "a and b", "a, b and c"."""
+    return " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), *names[-1:]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from netpaths.report.density_figures import ablation_figure, density_figure, growth_figure
 from netpaths.report.detection_figures import auroc_figure, flagged_figure, roc_figure, score_figure
@@ -57,22 +58,8 @@ def sweep_illustration(findings: Findings) -> Illustration:
 
 def similarity_illustrations(findings: Findings) -> list[Illustration]:
     """Class–class similarity, and similarity per layer of clean and attacked images."""
-    matrix = np.asarray(findings.class_matrix, dtype=np.float64)
-    others = matrix[~np.eye(len(matrix), dtype=bool)]
-    known = others[~np.isnan(others)]
-    told = (
-        f"from {number(known.min(), 2)} to {number(known.max(), 2)}, mean {number(known.mean(), 2)}"
-        if known.size
-        else "unknown"
-    )
     return [
-        Illustration(
-            "class-similarity",
-            class_matrix_figure(matrix, findings.class_names),
-            f"How alike the class paths are: shared elements over all elements of two classes (Jaccard), {told}. "
-            "Classes whose paths overlap much are computed in much the same way.",
-            f"Heat map of the Jaccard similarity of {len(matrix)} class paths, {told}.",
-        ),
+        matrix_illustration(np.asarray(findings.class_matrix, dtype=np.float64), findings.class_names),
         Illustration(
             "layer-similarity",
             layer_similarity_figure(findings.features),
@@ -83,6 +70,24 @@ def similarity_illustrations(findings: Findings) -> list[Illustration]:
             wide=True,
         ),
     ]
+
+
+def matrix_illustration(matrix: NDArray[np.float64], class_names: Sequence[str]) -> Illustration:
+    """Similarity of every pair of class paths (classes, classes)."""
+    others = matrix[~np.eye(len(matrix), dtype=bool)]
+    known = others[~np.isnan(others)]
+    told = (
+        f"from {number(known.min(), 2)} to {number(known.max(), 2)}, mean {number(known.mean(), 2)}"
+        if known.size
+        else "unknown"
+    )
+    return Illustration(
+        "class-similarity",
+        class_matrix_figure(matrix, class_names),
+        f"How alike the class paths are: shared elements over all elements of two classes (Jaccard), {told}. "
+        "Classes whose paths overlap much are computed in much the same way.",
+        f"Heat map of the Jaccard similarity of {len(matrix)} class paths, {told}.",
+    )
 
 
 def density_illustrations(findings: Findings) -> list[Illustration]:

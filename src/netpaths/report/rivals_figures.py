@@ -1,15 +1,16 @@
-"""Figures of two notions of path against each other; see `netpaths.report.style`."""
+"""Figures of notions of path against each other; see `netpaths.report.style`."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from netpaths.report.names import attack_name, capitalised, detector_name
-from netpaths.report.series import Floats, Rows, auroc_range, column, distinct, ends, legend_below, look, shift
+from netpaths.report.series import Floats, Rows, apart, auroc_range, column, distinct, ends, legend_below, look, shift
 from netpaths.report.style import COLUMN, QUIET, WIDE, new_figure, styled
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def rivals_figure(rows: Rows) -> Figure:
     lines = -(-len(attacks) // columns)
     height = lines * (0.45 + (0.09 + 0.11 * len(notions)) * len(classifiers))
     figure = new_figure(WIDE if columns > 1 else COLUMN, height + 0.75)
+    apart(figure)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for axes, attack in zip(grid, attacks):
         for place, notion in enumerate(notions):
@@ -82,7 +84,8 @@ def cost_figure(rows: Rows) -> Figure:
     axes.set_ylim(*auroc_range(rows))
     axes.grid(axis="y")
     legend_below(figure, *_notion_handles(notions))
-    _write_beside(figure, axes, np.array([times, column(rows, "auroc")]).T, column(rows, "bytes per image"))
+    sizes = [bytes_text(size) for size in column(rows, "bytes per image")]
+    write_beside(figure, axes, np.array([times, column(rows, "auroc")]).T, sizes)
     return figure
 
 
@@ -99,23 +102,40 @@ def _decades(axes: Axes, values: Sequence[float]) -> None:
     axes.minorticks_off()
 
 
-def _write_beside(figure: Figure, axes: Axes, points: Floats, sizes: Sequence[float]) -> None:
-    """Bytes (n,) beside points (n, 2): at the first side where they meet no point and no other text."""
+def write_beside(figure: Figure, axes: Axes, points: Floats, texts: Sequence[str]) -> None:
+    """Texts (n,) beside points (n, 2): at the first side where they meet no point, line or other text, if possible
+    inside the axes."""
     figure.draw_without_rendering()
     scale = 72 / figure.dpi
     known = ~np.isnan(points).any(axis=1)
     spots = scale * axes.transData.transform(points[known])
+    room = scale * np.array(axes.get_window_extent().extents)
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
-    for point, (x, y), size in zip(points[known], spots, np.array(sizes)[known]):
-        text = bytes_text(float(size))
+    taken += [(x - 1, y - 1, x + 1, y + 1) for x, y in scale * _along(axes)]
+    for point, (x, y), text in zip(points[known], spots, np.array(texts)[known].tolist()):
         width = 4.8 * len(text)
-        near = [(7.0, -2.7), (-7 - width, -2.7), (-width / 2, 6.0), (-width / 2, -13.0)]
+        near = [(7.0, -2.7), (5.0, -12.0), (-7 - width, -2.7), (-width / 2, 6.0), (-width / 2, -13.0)]
         sides = [(right, up + step) for step in (0.0, 9.0, -9.0, 18.0, -18.0) for right, up in near]
         boxes = [(x + right, y + up, x + right + width, y + up + 9) for right, up in sides]
         free = [place for place, box in enumerate(boxes) if not any(_meet(box, other) for other in taken)]
+        free.sort(key=lambda place: not _inside(boxes[place], room))
         best = free[0] if free else 0
         taken.append(boxes[best])
         axes.annotate(text, point, sides[best], textcoords="offset points", fontsize=7.5)
+
+
+def _along(axes: Axes) -> Floats:
+    """Pixels (n, 2) close to each other along all lines of ``axes``."""
+    found: list[Floats] = [np.empty((0, 2))]
+    for line in axes.lines:
+        ends = line.get_transform().transform(np.asarray(line.get_xydata(), np.float64))
+        found += [np.linspace(start, end, 100) for start, end in pairwise(ends) if np.isfinite([*start, *end]).all()]
+    return np.concatenate(found)
+
+
+def _inside(box: Sequence[float], room: Floats) -> bool:
+    """Whether a box (left, bottom, right, top) lies in another."""
+    return bool((np.array(box[:2]) >= room[:2]).all() and (np.array(box[2:]) <= room[2:]).all())
 
 
 def _meet(first: Sequence[float], second: Sequence[float]) -> bool:

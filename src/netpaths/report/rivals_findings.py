@@ -1,4 +1,4 @@
-"""What the report on two notions of path shows, as one value: filled by the study, drawn by this package."""
+"""What the report on rival notions of path shows, as one value: filled by the study, drawn by this package."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class RivalsFindings:
     """Everything one run found; rows are tables.
 
     attacks: one row per attack. evaluation: every "notion | form | classifier" and the softmax on one split.
-    differences: AUROC of the first notion minus the second's, per form, classifier and attack, with its interval.
-    unseen: AUROC of attacks left out of fitting. cost: time and bytes of either notion. seconds: stage → wall clock.
+    differences: AUROC of the notion "first" minus that of "second", for every pair of them, per form, classifier and
+    attack, with its interval: first, second, form, classifier, attack, n, difference, low, high. unseen: AUROC of
+    attacks left out of fitting. cost: time and bytes of every notion. seconds: stage → wall clock.
     """
 
     title: str
@@ -33,6 +34,16 @@ class RivalsFindings:
     unseen: Rows
     cost: Rows
     seconds: Mapping[str, float]
+
+    @property
+    def notions(self) -> tuple[str, ...]:
+        """Names of the notions of path, in the order of the study."""
+        return tuple(str(row["notion"]) for row in self.cost)
+
+    def pairs(self) -> dict[tuple[str, str], Rows]:
+        """The rows of differences by the two notions that they compare."""
+        named = [((str(row["first"]), str(row["second"])), row) for row in self.differences]
+        return {pair: [row for own, row in named if own == pair] for pair in dict.fromkeys(own for own, _ in named)}
 
     def areas(self, kind: str = "attack") -> list[dict[str, Any]]:
         """AUROC of every notion, form, classifier and attack, or of another kind of rows: "all", "control", "null"."""

@@ -1,64 +1,119 @@
-"""The report on two notions of path head to head: findings as one page with figures and tables beside it."""
+"""The report on notions of path head to head: findings as one page with figures and tables beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from netpaths.report.drawings import stages_table
+from netpaths.report.names import capitalised, listed
 from netpaths.report.parts import Illustration, KeyFigure
 from netpaths.report.rivals_figures import cost_figure, rivals_figure
 from netpaths.report.rivals_findings import RivalsFindings
 from netpaths.report.study_page import Drawing, Section, rows_table, write_study_report
-from netpaths.report.tables import duration, number, short
+from netpaths.report.tables import number, short
 
 ALL = "all attacks"
+NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}
+SOURCES = {
+    "effective path": "effective path (Qiu et al., CVPR 2019)",
+    "CDRP": "critical data routing paths (Wang et al., CVPR 2018)",
+    "decoupling": "calculation paths of decoupled networks (Li et al., ECCV 2020)",
+}
+"""Where a notion of path comes from, by what a study calls it."""
+
 COLUMNS = ("notion", "classifier", "attack", "n", "auroc", "low", "high")
 
 
 def write_rivals_report(findings: RivalsFindings, folder: Path) -> Path:
     """Write ``folder/report.html`` with figures and tables; returns the page. Raises StorageFull."""
-    forms = list(dict.fromkeys(row["form"] for row in findings.areas() if row["form"]))
+    notions = findings.notions
     return write_study_report(
         folder,
-        f"Two notions of path: {findings.title}",
-        "Effective path (Qiu et al., CVPR 2019) and critical data routing paths (Wang et al., CVPR 2018) on the same "
-        "images, attacks, splits and classifiers",
+        f"{NUMBERS.get(len(notions), str(len(notions)))} notions of path: {findings.title}",
+        f"{capitalised(listed([SOURCES.get(name, name) for name in notions]))} on the same images, attacks, splits "
+        "and classifiers",
         answer(findings),
         key_figures(findings),
-        [
-            *(_detection(findings, place, form) for place, form in enumerate(forms, 1)),
-            _softmax(findings),
-            _differences(findings),
-            _unseen(findings),
-            _cost(findings),
-        ],
+        detection_sections(findings),
         findings.command,
         {"model": findings.model, "data": findings.data, **findings.settings},
         limits(),
     )
 
 
-def verdicts(findings: RivalsFindings) -> dict[str, int]:
-    """Of all differences on single attacks, how many favour either notion beyond their interval, and how many none."""
-    rows = [row for row in findings.differences if row["attack"] != ALL]
-    return {
-        "first": sum(row["low"] > 0 for row in rows),
-        "second": sum(row["high"] < 0 for row in rows),
-        "neither": sum(not (row["low"] > 0 or row["high"] < 0) for row in rows),
-    }
+def detection_sections(findings: RivalsFindings) -> list[Section]:
+    """Detection by every form of path, the softmax beside it, differences of pairs, attacks left out, cost of a path.
+
+    Their ids: detection-1, …, softmax, differences, unseen, cost. What was not measured is left out.
+    """
+    forms = list(dict.fromkeys(row["form"] for row in findings.areas() if row["form"]))
+    return [
+        *(_detection(findings, place, form) for place, form in enumerate(forms, 1)),
+        _softmax(findings),
+        _differences(findings),
+        *([_unseen(findings)] if findings.unseen else []),
+        _cost(findings),
+    ]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How many comparisons favour the first of two notions beyond their interval, how many the second."""
+
+    first: str
+    second: str
+    comparisons: int
+    firsts: int
+    seconds: int
+
+    @property
+    def neither(self) -> int:
+        """Comparisons whose interval holds 0, or that have none."""
+        return self.comparisons - self.firsts - self.seconds
+
+
+def verdicts(findings: RivalsFindings) -> list[Verdict]:
+    """The verdict on every pair of notions, counted over single attacks."""
+    found = []
+    for (first, second), rows in findings.pairs().items():
+        single = [row for row in rows if row["attack"] != ALL]
+        firsts, seconds = sum(row["low"] > 0 for row in single), sum(row["high"] < 0 for row in single)
+        found.append(Verdict(first, second, len(single), firsts, seconds))
+    return found
 
 
 def answer(findings: RivalsFindings) -> str:
     """Who detects better, and at what price."""
-    found, (first, second) = verdicts(findings), findings.cost[:2]
+    told = [_verdict_words(verdict, place) for place, verdict in enumerate(verdicts(findings))]
+    return " ".join([*told, *_price_words(findings)])
+
+
+def _verdict_words(verdict: Verdict, place: int) -> str:
+    """One sentence; the first of several also says what is compared."""
+    between = f" of {verdict.first} with {verdict.second}" if place else " of an attack and a classifier"
+    beyond = "" if place else " beyond the 95% interval of the difference in AUROC"
     return (
-        f"Of {sum(found.values())} comparisons of an attack and a classifier, {found['first']} favour "
-        f"{first['notion']} beyond the 95% interval of the difference in AUROC, {found['second']} favour "
-        f"{second['notion']}, and {found['neither']} neither. A path of {second['notion']} takes "
-        f"{short(second['times the first'])} times as long as one of {first['notion']} "
-        f"({short(second['ms per image'])} against {short(first['ms per image'])} ms an image)."
+        f"Of {verdict.comparisons} comparisons{between}, {verdict.firsts} favour {verdict.first}{beyond}, "
+        f"{verdict.seconds} favour {verdict.second}, and {verdict.neither} neither."
     )
+
+
+def _price_words(findings: RivalsFindings) -> list[str]:
+    """A sentence on the time of a path against the first notion's; none where there is nothing to compare."""
+    first, *others = findings.cost
+    told = [
+        f"A path of {row['notion']} takes {short(row['times the first'])} times as long as one of {first['notion']} "
+        f"({short(row['ms per image'])} against {short(first['ms per image'])} ms an image)"
+        for row in others[:1]
+    ]
+    told += [
+        f"one of {row['notion']} {short(row['times the first'])} times ({short(row['ms per image'])} ms)"
+        for row in others[1:]
+    ]
+    return [f"{', '.join(told)}."] if told else []
 
 
 def key_figures(findings: RivalsFindings) -> list[KeyFigure]:
@@ -96,7 +151,7 @@ def _detection(findings: RivalsFindings, place: int, form: str) -> Section:
         f"detection-{place}",
         f"Detection by {form}",
         [
-            "Every classifier is fitted on the same images for both notions and tested on the same others; only "
+            "Every classifier is fitted on the same images for every notion and tested on the same others; only "
             "images that the network gets right and attacks that succeed are counted. Intervals are over source "
             "images.",
             "Controls are changes that are no attack: an AUROC far from 0.5 means that the detector reacts to any "
@@ -131,10 +186,10 @@ def _softmax(findings: RivalsFindings) -> Section:
         "softmax",
         "The softmax alone",
         [
-            "One minus the largest probability of the plain network: it costs nothing, and whatever a path tells has "
-            "to be more than that. Gates are learned to match the network’s probabilities, so they can carry it: "
-            "where they detect what the softmax detects, the path may say no more than how sure the network is. An "
-            "AUROC near 0 means that attacked images are more certain than clean ones.",
+            "One minus the largest probability of the network: it costs nothing, and whatever a path tells has to be "
+            "more than that. A path can carry it, as gates do that are learned to match the network’s probabilities: "
+            "where it detects what the softmax detects, it may say no more than how sure the network is. An AUROC "
+            "near 0 means that attacked images are more certain than clean ones.",
         ],
         [rows_table("AUROC of one minus the largest probability", rows, ("attack", "n", "auroc", "low", "high"))],
         [],
@@ -143,14 +198,19 @@ def _softmax(findings: RivalsFindings) -> Section:
 
 
 def _differences(findings: RivalsFindings) -> Section:
+    shown = ("form", "classifier", "attack", "n", "difference", "low", "high")
+    tables = [
+        rows_table(f"Difference in AUROC: {first} minus {second}", rows, shown)
+        for (first, second), rows in findings.pairs().items()
+    ]
     return Section(
         "differences",
-        "Difference of the two",
+        "Difference of the two" if len(tables) == 1 else "Differences of pairs",
         [
             "AUROC of the first notion minus that of the second, on the same images, with a 95% interval over source "
             "images. An interval that does not hold 0 is a difference; with so many rows one in twenty is by chance.",
         ],
-        [rows_table("Difference in AUROC", findings.differences)],
+        tables,
         [],
         {"differences": findings.differences},
     )
@@ -161,18 +221,17 @@ def _unseen(findings: RivalsFindings) -> Section:
         "unseen",
         "Attacks left out of fitting",
         ["Each attack is judged by detectors that were fitted on all the others."],
-        [rows_table("AUROC on attacks left out", findings.unseen)] if findings.unseen else [],
+        [rows_table("AUROC on attacks left out", findings.unseen)],
         [],
-        {"unseen": findings.unseen} if findings.unseen else {},
+        {"unseen": findings.unseen},
     )
 
 
 def _cost(findings: RivalsFindings) -> Section:
     rows = [{**row, "auroc": _best(findings, str(row["notion"])).get("auroc", float("nan"))} for row in findings.cost]
-    stages = [{"stage": stage, "wall clock": duration(seconds)} for stage, seconds in findings.seconds.items()]
     return Section(
         "cost",
-        "Cost",
+        "Cost of a path",
         [
             "Medians of five runs on this machine, forward pass included; bytes are those of the stored path, and of "
             "its vector of channels in single precision.",
@@ -180,14 +239,14 @@ def _cost(findings: RivalsFindings) -> Section:
         [
             rows_table("Time and size of a path", findings.cost),
             rows_table("Attacks and controls", findings.attacks),
-            rows_table("Stages", stages),
+            stages_table(findings.seconds),
         ],
         [
             Drawing(
                 Illustration(
                     "cost",
                     cost_figure(rows),
-                    "AUROC over all attacks of the best detector of either notion against the time of a path, with the "
+                    "AUROC over all attacks of the best detector of every notion against the time of a path, with the "
                     "bytes of a stored path.",
                     "; ".join(f"{row['notion']}: {short(row['ms per image'])} ms" for row in rows),
                 ),
@@ -204,7 +263,7 @@ def limits() -> list[str]:
         "No attack knew that it was being watched.",
         "The best detector of a notion is picked on the test images: compare classifiers row by row before comparing "
         "best with best.",
-        "Both notions have the same training images for class paths and classifiers. With more of them either may do "
+        "Every notion has the same training images for class paths and classifiers. With more of them any may do "
         "better.",
         "The network was trained once, and the images were split once.",
     ]

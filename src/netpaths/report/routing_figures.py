@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,20 @@ from netpaths.ablation import Curve
 from netpaths.report.density_figures import share_axis
 from netpaths.report.names import capitalised, detector_name
 from netpaths.report.path_picture import draw_image, frame, wrapped
-from netpaths.report.series import Floats, Rows, auroc_range, column, distinct, ends, legend_below, look, shift
+from netpaths.report.series import (
+    Floats,
+    Rows,
+    auroc_range,
+    column,
+    cut,
+    distinct,
+    ends,
+    evenly,
+    legend_below,
+    level_line,
+    look,
+    shift,
+)
 from netpaths.report.style import (
     ACCENT,
     ADVERSARIAL,
@@ -100,7 +113,7 @@ def embedding_figure(
 
     what: the name of the measure of separation. More than `PANELS` layers: evenly spaced ones with the last.
     """
-    layers = _evenly(list(points), PANELS)
+    layers = evenly(list(points), PANELS)
     lines = -(-len(layers) // 6)
     columns = -(-len(layers) // lines)
     side = min(WIDE / columns, 2.9) if columns > 1 else 3.6
@@ -124,19 +137,9 @@ def embedding_figure(
     return figure
 
 
-def _evenly(names: Sequence[str], most: int) -> list[str]:
-    places = np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int))
-    return [names[place] for place in places]
-
-
-def _cut(text: str, most: int) -> str:
-    """A long name without its middle."""
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
-
-
 def _lines_of(name: str, width: int) -> str:
     """A node's name over at most three lines."""
-    return "\n".join(_cut(line, width) for line in wrapped(_cut(name, 2 * width), width).split("\n"))
+    return "\n".join(cut(line, width) for line in wrapped(cut(name, 2 * width), width).split("\n"))
 
 
 def _known(value: float) -> str:
@@ -164,7 +167,7 @@ def _class_legend(figure: Figure, labels: Sequence[int], class_names: Sequence[s
         return
     names = [str(class_names[label]) if label < len(class_names) else f"class {label}" for label in labels]
     handles: list[Any] = [Line2D([], [], linestyle="", **_class_look(place)) for place in range(len(names))]
-    legend_below(figure, handles, [_cut(name, 24) for name in names])
+    legend_below(figure, handles, [cut(name, 24) for name in names])
 
 
 @styled
@@ -175,7 +178,7 @@ def separation_figure(rows: Rows, chance: float = float("nan")) -> Figure:
     their class), and, where several are compared, values. chance: of neighbours by guessing; NaN leaves it out.
     """
     layers, kinds = distinct(rows, "layer"), distinct(rows, "values")
-    names = [_cut(str(layer), 28) for layer in layers]
+    names = [cut(str(layer), 28) for layer in layers]
     figure = new_figure(WIDE, 3.5 + 0.05 * max(map(len, names)))
     panels = figure.subplots(2, 1, sharex=True)
     for axes, key in zip(panels, ("separation", "neighbours")):
@@ -190,19 +193,10 @@ def separation_figure(rows: Rows, chance: float = float("nan")) -> Figure:
     panels[1].set(xlabel="layer, from input to output", xlim=(-0.3, len(layers) - 0.7), ylim=(-0.02, 1.04))
     percent_axis(panels[1].yaxis)
     name_ticks(panels[1], names)
-    _level(panels[1], chance, "chance")
+    level_line(panels[1], chance, "chance")
     if len(kinds) > 1:
         legend_below(figure, *panels[0].get_legend_handles_labels())
     return figure
-
-
-def _level(axes: Axes, value: float, name: str, side: Literal["left", "right"] = "right") -> None:
-    """A dotted line at ``value`` with its name at one ``side``; nothing for NaN."""
-    if np.isnan(value):
-        return
-    axes.axhline(value, color=QUIET, linewidth=1, linestyle=":")
-    place = (0.01 if side == "left" else 0.99, value)
-    axes.annotate(name, place, (0, 2), ("axes fraction", "data"), "offset points", fontsize=7.5, ha=side)
 
 
 @styled
@@ -306,7 +300,7 @@ def curves_figure(rows: Rows, classes: int) -> Figure:
         told = KEEP_OR_REMOVE[mode]
         axes.set(title=told, xlabel=f"share of all units {told.split()[-1]}")
         axes.grid(axis="y")
-        _level(axes, 1 / classes if classes else np.nan, "guessing", "right" if mode == "keep" else "left")
+        level_line(axes, 1 / classes if classes else np.nan, "guessing", "right" if mode == "keep" else "left")
     panels[0].set(ylabel="accuracy", ylim=(-0.03, 1.04))
     percent_axis(panels[0].yaxis)
     legend_below(figure, *panels[0].get_legend_handles_labels())

@@ -8,21 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from netpaths.report.density_figures import ablation_figure
+from netpaths.report.drawings import ablation_drawing, layer_drawings, stages_table
 from netpaths.report.names import attack_name, detector_name
 from netpaths.report.parts import Illustration, KeyFigure
 from netpaths.report.routing_figures import (
     agreement_figure,
     curves_figure,
-    embedding_figure,
     montage_figure,
     per_class_figure,
-    separation_figure,
     sparsity_figure,
 )
 from netpaths.report.routing_findings import ACTIVATIONS, GATES, WHOLE, RoutingFindings
 from netpaths.report.study_page import Drawing, Section, rows_table, write_study_report
-from netpaths.report.tables import duration, number, percent
+from netpaths.report.tables import number, percent
 
 
 def write_routing_report(findings: RoutingFindings, folder: Path) -> Path:
@@ -194,7 +192,8 @@ def _agreement_illustration(rows: Sequence[Mapping[str, Any]]) -> Illustration:
 
 
 def _ablation(findings: RoutingFindings) -> Section:
-    rows = [row for curve in findings.ablation for row in curve.rows()]
+    caption = "Accuracy against the share of each image’s critical channels that is switched off."
+    drawing = ablation_drawing(findings.ablation, findings.labels, caption)
     return Section(
         "ablation",
         "Ablation in the full network",
@@ -204,32 +203,12 @@ def _ablation(findings: RoutingFindings) -> Section:
             "many channels drawn from the whole network.",
         ],
         [],
-        [
-            Drawing(
-                Illustration(
-                    "ablation",
-                    ablation_figure(findings.ablation, len(set(findings.labels.tolist()))),
-                    "Accuracy against the share of each image’s critical channels that is switched off.",
-                    "Line chart of accuracy, a line per order.",
-                ),
-                rows,
-            )
-        ],
-        {"ablation": rows},
+        [drawing],
+        {"ablation": drawing.rows},
     )
 
 
 def _layers(findings: RoutingFindings) -> Section:
-    own = [row for row in findings.layers if row["values"] == GATES]
-    silhouettes = {row["layer"]: row["separation"] for row in own}
-    depth = [row for row in findings.layers if row["layer"] != WHOLE]
-    _, counts = np.unique(findings.labels, return_counts=True)
-    chance = float(((counts / counts.sum()) ** 2).sum())
-    rows = [
-        {"layer": node, "class": int(label), "x": x, "y": y}
-        for node, points in findings.points.items()
-        for label, (x, y) in zip(findings.labels, points.tolist())
-    ]
     return Section(
         "layers",
         "Classes, layer by layer",
@@ -240,28 +219,7 @@ def _layers(findings: RoutingFindings) -> Section:
             "neighbour has the same class. The table has the same for mean activations, which need no gates.",
         ],
         [rows_table("Separation of the classes per layer", findings.layers)],
-        [
-            Drawing(
-                Illustration(
-                    "separation",
-                    separation_figure(depth, chance),
-                    "Separation of the classes by gates, and by mean activations, over depth.",
-                    "Line chart over layers of silhouette and of neighbours of the same class.",
-                    wide=True,
-                ),
-                depth,
-            ),
-            Drawing(
-                Illustration(
-                    "embedding",
-                    embedding_figure(findings.points, findings.labels, findings.class_names, silhouettes),
-                    "t-SNE of the gates of each layer, and of all layers together, coloured by true class.",
-                    "Scatter plots, one per layer.",
-                    wide=True,
-                ),
-                rows,
-            ),
-        ],
+        layer_drawings(findings.layers, findings.points, findings.labels, findings.class_names, GATES),
         {"separation": findings.layers},
     )
 
@@ -349,8 +307,7 @@ def _per_class_words(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cost(findings: RoutingFindings) -> Section:
-    rows = [{"stage": stage, "wall clock": duration(seconds)} for stage, seconds in findings.seconds.items()]
-    return Section("cost", "Cost", ["Wall clock of every stage on this machine."], [rows_table("Stages", rows)])
+    return Section("cost", "Cost", ["Wall clock of every stage on this machine."], [stages_table(findings.seconds)])
 
 
 def limits(findings: RoutingFindings) -> list[str]:

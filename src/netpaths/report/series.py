@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from netpaths.report.style import MARKERS, colour, dash
+from netpaths.report.style import MARKERS, QUIET, colour, dash
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Rows = Sequence[Mapping[str, Any]]
@@ -58,3 +59,28 @@ def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) 
 def shift(place: int, series: int) -> float:
     """Where the ``place``-th of several series stands beside a whole number."""
     return 0.7 * ((place + 0.5) / series - 0.5)
+
+
+def evenly(names: Sequence[str], most: int) -> list[str]:
+    """At most so many of the names, evenly spaced, with the first and the last."""
+    places = np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int))
+    return [names[place] for place in places]
+
+
+def cut(text: str, most: int) -> str:
+    """A long name without its middle."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
+
+
+def level_line(axes: Axes, value: float, name: str, side: Literal["left", "right"] = "right") -> None:
+    """A dotted line at ``value`` with its name at one ``side``; nothing for NaN."""
+    if np.isnan(value):
+        return
+    axes.axhline(value, color=QUIET, linewidth=1, linestyle=":")
+    place = (0.01 if side == "left" else 0.99, value)
+    axes.annotate(name, place, (0, 2), ("axes fraction", "data"), "offset points", fontsize=7.5, ha=side)
+
+
+def apart(figure: Figure) -> None:
+    """Panels side by side with room between the labels at the ends of their axes."""
+    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]

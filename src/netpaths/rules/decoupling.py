@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import torch
 
-from netpaths.decoupling.controller import Controller, Gate
+from netpaths.decoupling.controller import Controller, Gate, ScatteringGate
 from netpaths.graph import Family
 from netpaths.rules.rule import Active, Layer, Selection, register
 
 
 def select_gate(layer: Layer) -> Selection:
-    """The same neurons among the filters' outputs, and nothing of the code."""
-    return Selection((layer.active,))
+    """The same neurons among the filters' outputs, and nothing of the code.
+
+    Where the gate scatters its channels, what is active between them is of no filter, and goes.
+    """
+    kept, active = layer.node.arguments.get("kept"), layer.active
+    if kept is None:
+        return Selection((active,))
+    turned, amount = (None if part is None else part[:, kept] for part in (active.reversed, active.amount))
+    return Selection((Active(active.mask[:, kept], turned, amount),))
 
 
 def select_controller(layer: Layer) -> Selection:
@@ -24,7 +31,12 @@ def select_controller(layer: Layer) -> Selection:
 
 
 register(
-    Family("gate", "filters switched off by the controller of a decoupled network", modules={Gate: ""}), select_gate
+    Family(
+        "gate",
+        "filters switched off by the controller of a decoupled network",
+        modules={Gate: "", ScatteringGate: "kept"},
+    ),
+    select_gate,
 )
 register(
     Family(

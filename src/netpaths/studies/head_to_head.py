@@ -1,7 +1,8 @@
-"""Two notions of path head to head: the same images, attacks, splits and classifiers for effective path and CDRP.
+"""Notions of path head to head: the same images, attacks, splits and classifiers for effective path and CDRP.
 
 Qiu et al. (CVPR 2019) report that effective paths detect untargeted attacks better than critical data routing paths
-(Wang et al., CVPR 2018) and cost 6 to 500 times less. Each notion is given to the classifiers in two forms: per-layer
+(Wang et al., CVPR 2018) and cost 6 to 500 times less. In a decoupled network (Li et al., ECCV 2020) the codes of its
+controllers are a third notion. Each notion is given to the classifiers in two forms: per-layer
 similarities to the class path, as Qiu et al. do, and the vector of channel values, as Wang et al. do.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations, product
 from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,13 +21,14 @@ import torch
 from numpy.typing import NDArray
 
 from netpaths.data import Images
+from netpaths.decoupling.layers import is_decoupled
 from netpaths.detection import DETECTORS, Evaluation, Features, evaluate_scores, leave_one_attack_out
 from netpaths.detection.extraction import About, extracted, ranked_paths, similarity_features, vector_features
 from netpaths.detection.metrics import paired_difference
 from netpaths.errors import BadOption
 from netpaths.files import write_json
 from netpaths.graph import PathMethod
-from netpaths.methods import DistillationGuidedRouting, EffectivePath
+from netpaths.methods import CalculationPath, DistillationGuidedRouting, EffectivePath
 from netpaths.path import Path, save_path
 from netpaths.profile import Profile
 from netpaths.report.rivals_findings import BETWEEN, RivalsFindings
@@ -100,9 +103,11 @@ class RivalsPlan:
     def notions(self, subject: Subject) -> dict[str, Notion]:
         """The rivals by name."""
         effective = EffectivePath(theta=self.theta, last=self.last)
+        codes = {"decoupling": Notion(CalculationPath(), "channel")} if is_decoupled(subject.graph) else {}
         return {
             "effective path": Notion(effective, "synapse", subject.graph.layers),
             "CDRP": Notion(self.routing, "channel"),
+            **codes,
         }
 
 
@@ -226,25 +231,25 @@ def label(notion: str, form: str, classifier: str) -> str:
 def _differences(
     plan: experiment.Plan, scores: Mapping[str, tuple[Floats, Floats]], test: Features, notions: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """AUROC of the first notion minus that of the second, with its interval over the same source images."""
-    first, second = notions
+    """For every two notions the AUROC of the first minus that of the second, with its interval over the images."""
     counted = test.is_counted
     groups = {"all attacks": test.is_adversarial & counted} | {
         name: (test.attacks == name) & counted for name in test.attack_names
     }
+    detectors = [(form, classifier) for form, own in FORMS.items() for classifier in own]
     rows = []
-    for form, classifiers in FORMS.items():
-        for classifier in classifiers:
-            pair = [scores[label(notion, form, classifier)][1] for notion in (first, second)]
-            for attack, chosen in groups.items():
-                used = chosen | (test.is_clean & counted)
-                if not chosen.any():
-                    continue
-                found = paired_difference(
-                    pair[0][used], pair[1][used], chosen[used], test.sources[used], plan.bootstrap, plan.seeds[0]
-                )
-                row = {"form": form, "classifier": classifier, "attack": attack, "n": int(chosen.sum())}
-                rows.append({**row, "difference": found.value, "low": found.low, "high": found.high})
+    for pair, (form, classifier) in product(combinations(notions, 2), detectors):
+        first, second = (scores[label(notion, form, classifier)][1] for notion in pair)
+        named = {"first": pair[0], "second": pair[1], "form": form, "classifier": classifier}
+        for attack, chosen in groups.items():
+            used = chosen | (test.is_clean & counted)
+            if not chosen.any():
+                continue
+            found = paired_difference(
+                first[used], second[used], chosen[used], test.sources[used], plan.bootstrap, plan.seeds[0]
+            )
+            row = {**named, "attack": attack, "n": int(chosen.sum())}
+            rows.append({**row, "difference": found.value, "low": found.low, "high": found.high})
     return rows
 
 

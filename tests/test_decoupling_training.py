@@ -1,0 +1,212 @@
+"""Training decoupled networks: what it reaches, that it repeats, that it resumes, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from netpaths import Graph, decouple, train_decoupled
+from netpaths.data import Images, load_data
+from netpaths.decoupling.cost import Cost
+from netpaths.decoupling.insertion import Decoupled
+from netpaths.decoupling.loss import Objective
+from netpaths.decoupling.observed import Observed
+from netpaths.decoupling.training import Recipe, evaluate
+from netpaths.errors import BadFile, BadInput, BadOption, BadWeights
+from netpaths.training import accuracy, shuffled
+from netpaths.zoo import load_model
+
+QUICK = Recipe(epochs=3, batch_size=32, lr=0.05, objective=Objective(distillation=1.0, information=0.1), shift=1)
+
+
+@pytest.fixture(scope="module")
+def few() -> Images:
+    return load_data("digits", limit=200).in_memory()
+
+
+@pytest.fixture(scope="module")
+def held() -> Images:
+    return load_data("digits", "test", limit=60).in_memory()
+
+
+class Stop(Exception):
+    """Raised by a test in the middle of a training."""
+
+
+def made(model: nn.Module) -> Decoupled:
+    """Both convolutions decoupled, half of the filters on."""
+    return decouple(model, torch.zeros(1, 1, 28, 28), ("conv1", "conv2"), bias=1.0)
+
+
+def same(first: nn.Module, second: nn.Module) -> bool:
+    other = second.state_dict()
+    return all(torch.equal(tensor, other[name]) for name, tensor in first.state_dict().items())
+
+
+def test_training_keeps_what_is_asked_for_and_the_accuracy(digits_lenet: nn.Module, digits_test: Images) -> None:
+    network = made(digits_lenet)
+    objective = Objective(kept=0.6, sparsity=0.05, distillation=1.0)
+    history = train_decoupled(
+        network,
+        load_data("digits"),
+        Recipe(epochs=8, batch_size=32, lr=0.02, objective=objective),
+        digits_test,
+        digits_lenet,
+    )
+    assert [row["epoch"] for row in history] == list(range(1, 9))
+    assert history[-1]["kept"] == pytest.approx(0.6, abs=0.12)
+    assert history[-1]["accuracy"] >= accuracy(digits_lenet, digits_test) - 0.05
+    assert history[-1]["accuracy"] == pytest.approx(accuracy(network, digits_test), abs=1e-12)
+    assert history[-1]["cross entropy"] < history[0]["cross entropy"]
+    parts = ("cross entropy", "distillation", "information", "alignment", "sparsity")
+    assert all(sum(row[name] for name in parts) == pytest.approx(row["loss"], rel=1e-4) for row in history)
+
+
+def test_evaluation_is_arithmetic_on_codes(digits_lenet: nn.Module, held: Images) -> None:
+    network = made(digits_lenet)
+    found = evaluate(network, held, batch_size=7)
+    images, labels = held[:]
+    with torch.no_grad():
+        seen = Observed(network)(images)
+    codes = torch.cat(list(seen.codes.values()), dim=1)
+    assert found["kept"] == pytest.approx(float(codes.mean()), abs=1e-6)
+    assert found["accuracy"] == pytest.approx(float((seen.logits.argmax(1) == labels).float().mean()), abs=1e-6)
+    cost = Cost(Graph(network, images[:1]))
+    assert found["macs"] == pytest.approx(float(cost.of(seen.codes).mean()) / cost.dense)
+
+
+def test_the_same_seed_trains_the_same_network(digits_lenet: nn.Module, few: Images, held: Images) -> None:
+    networks = []
+    for seed in (0, 0, 1):
+        networks.append(made(digits_lenet))
+        torch.rand(len(networks))  # the global generator must not matter
+        train_decoupled(networks[-1], few, replace(QUICK, seed=seed), held, digits_lenet)
+    assert same(networks[0], networks[1])
+    assert not same(networks[0], networks[2])
+
+
+@pytest.mark.parametrize("stopped_at", [0, 8, 13])
+def test_resumed_training_is_uninterrupted_training(
+    stopped_at: int, digits_lenet: nn.Module, few: Images, held: Images, tmp_path: Path
+) -> None:
+    whole = made(digits_lenet)
+    history = train_decoupled(whole, few, QUICK, held, digits_lenet)
+    file, calls = tmp_path / "checkpoint.safetensors", []
+
+    def stop() -> None:
+        calls.append(0)
+        if len(calls) > stopped_at:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_decoupled(made(digits_lenet), few, QUICK, held, digits_lenet, checkpoint=file, stopped=stop)
+    assert file.is_file() == (stopped_at >= 7)
+    torch.rand(3)
+    again = made(digits_lenet)
+    resumed = train_decoupled(again, few, QUICK, held, digits_lenet, checkpoint=file)
+    assert same(again, whole)
+    told = [{name: value for name, value in row.items() if name != "seconds"} for row in (*resumed, *history)]
+    assert told[:3] == told[3:]
+
+
+def test_a_finished_training_is_not_done_again(
+    digits_lenet: nn.Module, few: Images, held: Images, tmp_path: Path
+) -> None:
+    file, calls = tmp_path / "checkpoint.safetensors", []
+    first = made(digits_lenet)
+    train_decoupled(first, few, QUICK, held, digits_lenet, checkpoint=file)
+    second = made(digits_lenet)
+    history = train_decoupled(
+        second, few, QUICK, held, digits_lenet, checkpoint=file, progress=lambda *call: calls.append(call)
+    )
+    assert same(first, second)
+    assert len(history) == 3
+    assert [call[:2] for call in calls] == [(21, 21)]
+
+
+def test_another_training_does_not_go_on_from_a_checkpoint(
+    digits_lenet: nn.Module, few: Images, held: Images, tmp_path: Path
+) -> None:
+    file = tmp_path / "checkpoint.safetensors"
+    train_decoupled(made(digits_lenet), few, replace(QUICK, epochs=1), held, digits_lenet, checkpoint=file)
+    with pytest.raises(BadFile, match=r"belongs to another training \(other recipe\); remove it to start over"):
+        train_decoupled(made(digits_lenet), few, QUICK, held, digits_lenet, checkpoint=file)
+    with pytest.raises(BadFile, match=r"other images"):
+        train_decoupled(made(digits_lenet), held, replace(QUICK, epochs=1), held, digits_lenet, checkpoint=file)
+
+
+def test_progress_counts_batches_and_tells_the_last_epoch(digits_lenet: nn.Module, few: Images, held: Images) -> None:
+    calls: list[tuple[int, int, str]] = []
+    network = made(digits_lenet)
+    history = train_decoupled(network, few, QUICK, held, digits_lenet, progress=lambda *call: calls.append(call))
+    assert [call[0] for call in calls] == list(range(22))
+    assert calls[6][2] == ""
+    row = history[1]
+    assert calls[-2][2] == (
+        f"accuracy {row['accuracy']:.2%}, {row['kept']:.1%} of the filters, {row['macs']:.1%} of the MACs"
+    )
+
+
+def test_the_model_that_teaches_and_the_modes_stay(digits_lenet: nn.Module, few: Images, held: Images) -> None:
+    before = {name: tensor.clone() for name, tensor in digits_lenet.state_dict().items()}
+    network = made(digits_lenet)
+    train_decoupled(network, few, replace(QUICK, epochs=1), held, digits_lenet)
+    assert all(torch.equal(before[name], tensor) for name, tensor in digits_lenet.state_dict().items())
+    assert not network.training
+    assert not digits_lenet.training
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_the_learning_rate_falls_at_milestones_and_the_target_over_the_ramp() -> None:
+    recipe = Recipe(epochs=8, lr=0.8, ramp=0.5, objective=Objective(kept=0.6))
+    assert [round(recipe.rate(epoch), 6) for epoch in range(8)] == [0.8] * 4 + [0.08] * 2 + [0.008] * 2
+    assert [round(recipe.at(share).kept, 6) for share in (0.0, 0.25, 0.5, 1.0)] == [1.0, 0.8, 0.6, 0.6]
+    assert replace(recipe, ramp=0.0).at(0.0).kept == 0.6
+
+
+def test_flipping_mirrors_half_of_the_images(few: Images) -> None:
+    plain, mirrored = (
+        torch.cat([batch for batch, _ in shuffled(few, 50, 0, torch.Generator().manual_seed(3), flip)])
+        for flip in (False, True)
+    )
+    pixels = {tuple(image.flatten().tolist()) for image in few[:][0]}
+    assert {tuple(image.flatten().tolist()) for image in plain} == pixels
+    turned = [tuple(image.flatten().tolist()) not in pixels for image in mirrored]
+    assert 0.35 < sum(turned) / len(turned) < 0.65
+    assert all(
+        tuple((image.flip(2) if other else image).flatten().tolist()) in pixels
+        for image, other in zip(mirrored, turned)
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0, which is out of range"),
+        ({"lr": -1.0}, "lr is -1.0"),
+        ({"milestones": (0.5, 1.0)}, "milestones is"),
+        ({"pace": 0.0}, "pace is 0.0"),
+        ({"ramp": 2.0}, "ramp is 2.0"),
+        ({"objective": Objective(kept=2.0)}, "kept is 2.0"),
+    ],
+)
+def test_recipes_out_of_range(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(BadOption, match=message):
+        replace(QUICK, **wrong).check()  # type: ignore[arg-type]
+
+
+def test_refusals(digits_lenet: nn.Module, few: Images, held: Images) -> None:
+    with pytest.raises(BadOption, match="distillation needs the plain network"):
+        train_decoupled(made(digits_lenet), few, QUICK, held)
+    with pytest.raises(BadOption, match="training needs images"):
+        train_decoupled(made(digits_lenet), few.take([]), QUICK, held, digits_lenet)
+    small = decouple(load_model("lenet5", classes=3), torch.zeros(1, 1, 28, 28))
+    plain = replace(QUICK, objective=Objective())
+    with pytest.raises(BadInput, match="the data has label 9 but the model 3 outputs"):
+        train_decoupled(small, few, plain, held)
+    with pytest.raises(BadWeights, match="training diverged"):
+        train_decoupled(made(digits_lenet), few, replace(plain, lr=1e12), held)
