@@ -77,7 +77,7 @@ def images() -> Tensor:
 
 @pytest.fixture
 def network(images: Tensor) -> Decoupled:
-    return shaken(decouple(block(), images[:1]))
+    return shaken(decouple(block(), images[:1], level=False))
 
 
 # --- codes -----------------------------------------------------------------------------------------------------------
@@ -108,6 +108,12 @@ def test_the_first_codes_ignore_the_image_and_are_on_as_often_as_said(bias: floa
     assert torch.equal(codes[0], codes[1])
     assert torch.equal(codes[0], codes[2])
     assert float(codes.mean()) == pytest.approx(norm.cdf(bias / sqrt(2)), abs=0.02)
+
+
+def test_level_scores_start_alike() -> None:
+    torch.manual_seed(0)
+    made = Controller(8, 30, bias=1.5, level=True)
+    assert made.score(torch.randn(4, 8, 3, 3)).detach().numpy() == pytest.approx(1.5, abs=1e-6)
 
 
 @pytest.mark.parametrize(("channels", "hidden"), [(1, 1), (3, 1), (4, 1), (7, 1), (64, 16)])
@@ -226,7 +232,7 @@ def test_zoo_and_torchvision_networks(name: str) -> None:
     model = load_model(name)
     shape = {"lenet5": (1, 28, 28), "squeezenet1_0": (3, 64, 64)}.get(name, (3, 32, 32))
     x = torch.rand(3, *shape)
-    network = decouple(model, x[:1], bias=1.0)
+    network = decouple(model, x[:1], bias=1.0, level=False)
     convolutions = [each for each in model.modules() if isinstance(each, nn.Conv2d)]
     last_is_linear = isinstance(
         [each for each in model.modules() if isinstance(each, (nn.Conv2d, nn.Linear))][-1], nn.Linear

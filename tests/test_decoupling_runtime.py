@@ -229,7 +229,7 @@ def test_a_network_without_controllers_computes_everything() -> None:
 
 def poisoned(accelerated: Accelerated, row: Tensor, part: slice = slice(None), value: float = np.nan) -> int:
     """Overwrite the stored weights ``row`` of a filter, or a part of them; how often they were found."""
-    weights, wanted = accelerated._built.program[1], row.flatten().numpy()
+    weights, wanted = accelerated._assembled.numbers[1], row.flatten().numpy()
     starts = np.flatnonzero(weights[: len(weights) - len(wanted) + 1] == wanted[0])
     found = [start for start in starts if (weights[start : start + len(wanted)] == wanted).all()]
     for start in found:
@@ -372,7 +372,7 @@ def test_refused_images() -> None:
 
 def test_refused_networks_and_codes() -> None:
     x = images(2, 3, 16, 16)
-    with pytest.raises(BadOption, match="accelerated in float32, this one takes torch.float64"):
+    with pytest.raises(BadOption, match=r"accelerated in float32, this one takes torch\.float64"):
         accelerate(small_vgg().double(), x.double())
     network = decouple(small_vgg(), x)
     first = network.layers[0]

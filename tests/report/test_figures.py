@@ -109,6 +109,13 @@ def test_unknown_similarities_are_not_drawn_as_zero() -> None:
     assert "no information" in texts(class_similarity_figure({0: float("nan"), 1: 0.5}, CLASSES, 1))
 
 
+@pytest.mark.parametrize(("value", "ends"), [(1.0, (0.9, 1.0)), (0.5, (0.4, 0.5)), (0.0, (0.0, 0.1))])
+def test_class_paths_that_are_all_alike_have_a_plain_scale(value: float, ends: tuple[float, float]) -> None:
+    figure = class_matrix_figure(np.full((3, 3), value), CLASSES)
+    assert figure.axes[0].images[0].get_clim() == pytest.approx(ends)
+    assert not any("e" in text for text in texts(figure) if text.startswith("1"))
+
+
 def test_features_without_any_information_draw(findings: Findings) -> None:
     features = make_features(30, missing=1.0)
     assert png_bytes(layer_similarity_figure(features))

@@ -29,7 +29,7 @@ EXAMPLES = (
 CHECKPOINT = "checkpoint.safetensors"
 FILES = ("model.safetensors", "history.csv", CHECKPOINT)
 
-KEPT, EPOCHS, BATCH, LR, PACE, MOMENTUM, DECAY = 0.65, 10, 128, 0.02, 3.0, 0.9, 1e-4
+KEPT, EPOCHS, BATCH, LR, PACE, HOLD, MOMENTUM, DECAY = 0.65, 10, 128, 0.02, 3.0, 1.0, 0.9, 1e-4
 INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, RAMP, SETTLE, BIAS = 0.1, 1.0, 0.03, 1.0, 0.4, 0.5, 2.0
 
 Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1, metavar="N")]
@@ -38,6 +38,10 @@ Rate = Annotated[
 ]
 Pace = Annotated[
     float, typer.Option(help="Controllers learn so many times faster than the other weights (ours).", metavar="NUMBER")
+]
+Hold = Annotated[
+    float,
+    typer.Option(help="The other weights' share of the learning rate while controllers learn (ours).", metavar="SHARE"),
 ]
 Kept = Annotated[float, typer.Option(help="Share of every layer's filters that should be on (τ).", metavar="SHARE")]
 Sparsity = Annotated[
@@ -116,6 +120,7 @@ def decouple(
     batch_size: options.FixedBatchSize = BATCH,
     lr: Rate = LR,
     pace: Pace = PACE,
+    hold: Hold = HOLD,
     momentum: Momentum = MOMENTUM,
     weight_decay: Decay = DECAY,
     information: Information = INFORMATION,
@@ -173,8 +178,8 @@ def make_recipe(given: Any) -> Recipe:
 
     losses = ("information", "alignment", "sparsity", "kept", "direction", "distillation")
     objective = {name: given[name] for name in losses}
-    rest = ("epochs", "batch_size", "lr", "pace", "momentum", "weight_decay", "ramp", "settle", "shift", "flip", "seed")
-    recipe = Recipe(objective=Objective(**objective), **{name: given[name] for name in rest})
+    rest = ("epochs", "batch_size", "lr", "pace", "hold", "momentum", "weight_decay", "ramp", "settle", "shift", "flip")
+    recipe = Recipe(objective=Objective(**objective), seed=given["seed"], **{name: given[name] for name in rest})
     recipe.check()
     return recipe
 

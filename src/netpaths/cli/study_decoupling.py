@@ -65,6 +65,7 @@ def decoupling(
     batch_size: options.FixedBatchSize = own.BATCH,
     lr: own.Rate = own.LR,
     pace: own.Pace = own.PACE,
+    hold: own.Hold = own.HOLD,
     momentum: own.Momentum = own.MOMENTUM,
     weight_decay: own.Decay = own.DECAY,
     information: own.Information = own.INFORMATION,

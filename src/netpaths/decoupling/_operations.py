@@ -4,7 +4,7 @@ A value is channels of padded rows: element (c, y, x) stands at ``base + c · pl
 to ``span`` that is no element is zero. A list says which of its channels are on; those that are off hold anything and
 count as zeros. Vectors are channels of one element, side by side.
 
-A record is where a value is described in ``code``; the places in it are BASE to MASK. ``lists[list]`` is how many
+A record is where a value is described in ``code``; the places in it are those of `_instructions`. ``lists[list]`` is how many
 channels are on, and they follow.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
+from netpaths.decoupling._instructions import BASE, CHANNELS, HEIGHT, LIST, MASK, PLANE, SPAN, STRIDE, WIDTH
 from netpaths.decoupling._tiles import (
     FILTERS,
     VECTOR,
@@ -25,8 +26,6 @@ from netpaths.decoupling._tiles import (
     weighted_rows,
 )
 from netpaths.lanes import HOT, at, put
-
-BASE, PLANE, STRIDE, HEIGHT, WIDTH, CHANNELS, LIST, SPAN, MASK = range(9)
 
 MOST_FILTERS = np.array(FILTERS)
 
@@ -286,7 +285,7 @@ def affine(code, arguments, floats, weights, masks, lists):
     source, target, scale, shift, clamp, spreads = to_fixed_tuple(arguments, 6)
     own, goal, mask, span = code[source + LIST], code[target + LIST], code[target + MASK], code[target + SPAN]
     low, high = weights[clamp], weights[clamp + 1]
-    if spreads:
+    if spreads and lists[own] < code[target + CHANNELS]:
         for channel in range(code[target + CHANNELS]):
             value = clamped(weights[shift + channel], low, high)
             fill(floats, masks, code[target + BASE] + channel * code[target + PLANE], value, target, code)

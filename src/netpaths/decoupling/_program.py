@@ -5,13 +5,30 @@ An operation stands in ``code`` as its kind, where the next one stands, and its 
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit, prange
+from numba import njit
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
+from netpaths.decoupling._instructions import (
+    ADD,
+    AFFINE,
+    CONV,
+    EXPORT,
+    FIXED,
+    FLATTEN,
+    GATE,
+    HEAD,
+    IMPORT,
+    LINEAR,
+    MEAN,
+    MOVE,
+    POOL,
+    SLOT,
+    SPAN,
+    THRESHOLD,
+    WORTH,
+)
 from netpaths.decoupling._operations import (
     NORMAL,
-    SPAN,
     add,
     affine,
     choose,
@@ -28,15 +45,16 @@ from netpaths.decoupling._operations import (
     threshold,
     tiles,
 )
-from netpaths.decoupling._tiles import VECTOR, VECTORS, added, float_at, seen
-from netpaths.lanes import take
+from netpaths.decoupling._tiles import VECTOR, VECTORS, added, float_at, seen, wait, wait_for_either
 
-HEAD, SLOT = 48, 32
-"""Numbers at the start of a team's memory, and for each convolution: its job, and counters on cache lines of their own."""
+PART = {**NORMAL, "inline": "always"}
+"""For what others contain: compiling it alone as well would take as long again."""
 
-COME, JOBS, OVER = 0, 16, 32
+IMAGES, READY, JOBS, OVER = 0, 16, 32, 48
+"""Counters of a team: images taken, images done, convolutions published, and whether all is done."""
 
 TAKEN, FINISHED = 8, 16
+"""Counters of a convolution: parts taken and parts done. In front of them stand its job and its arguments."""
 
 PARTS = 8
 """Parts of a convolution that workers share, at least."""
@@ -44,57 +62,53 @@ PARTS = 8
 MANY = 4
 """Filters of such a part, at least."""
 
-WORTH = 1 << 14
-"""Products of vectors from which on a convolution is shared."""
 
-IMPORT, EXPORT, CONV, MEAN, LINEAR, THRESHOLD, FIXED, GATE, AFFINE, ADD, POOL, MOVE, FLATTEN = range(13)
-
-
-@njit(**NORMAL)
-def pieces_of(outputs, vectors, team):
+@njit(**PART)
+def pieces_of(outputs, vectors, shared):
     """Into how many pieces a convolution's places and filters are cut."""
     pieces = (vectors + VECTORS - 1) // VECTORS
     blocks = 1
-    if team and pieces < PARTS:
+    if shared and pieces < PARTS:
         blocks = max(min((PARTS + pieces - 1) // pieces, outputs // MANY), 1)
     return pieces, blocks
 
 
-@njit(**NORMAL)
-def convolve(program, place, floats, lists, team):
+@njit(**PART)
+def convolve(program, place, memory, team):
     """CONV: as `prepare`, then taps, clamp, copies of a channel, their geometry and where they start."""
     code, weights, masks, to = program
+    floats, lists = memory
     arguments = code[place:]
     if arguments[9]:
         geometry = to_fixed_tuple(arguments[10:], 6)
         phases(code, arguments[0], arguments[6], arguments[9], geometry, arguments[16], floats, lists)
     inputs, outputs = prepare(code, arguments, lists, to)
-    vectors = code[arguments[1] + SPAN] // VECTOR
-    big = team.size > 0 and inputs * arguments[4] * outputs * vectors > WORTH
-    pieces, blocks = pieces_of(outputs, vectors, big)
+    places = code[arguments[1] + SPAN]
+    big = team.size > 0 and inputs * arguments[4] * outputs * places >= WORTH
+    pieces, blocks = pieces_of(outputs, places // VECTOR, big)
     job = (inputs, outputs, pieces, blocks)
     if big:
-        lead(program, place, job, floats, lists, team)
+        lead(program, place, job, memory, team)
     else:
         tiles(code, arguments, job, 0, pieces * blocks, floats, weights, masks, lists, to)
 
 
-@njit(**NORMAL)
-def lead(program, place, job, floats, lists, team):
+@njit(**PART)
+def lead(program, place, job, memory, team):
     """Publish a convolution, compute parts of it, and wait for those that others took."""
     slot = HEAD + SLOT * team[JOBS]
     team[slot], team[slot + 1], team[slot + 2], team[slot + 3] = job
     team[slot + 4] = place
     added(team, JOBS, 1)
-    help_with(program, slot, floats, lists, team)
-    while seen(team, slot + FINISHED) < job[2] * job[3]:
-        pass
+    help_with(program, slot, memory, team)
+    wait(team, slot + FINISHED, job[2] * job[3])
 
 
-@njit(**NORMAL)
-def help_with(program, slot, floats, lists, team):
+@njit(**PART)
+def help_with(program, slot, memory, team):
     """Compute parts of a published convolution until all are taken."""
     code, weights, masks, to = program
+    floats, lists = memory
     job = to_fixed_tuple(team[slot:], 4)
     arguments = code[team[slot + 4] :]
     part = added(team, slot + TAKEN, 1)
@@ -104,27 +118,28 @@ def help_with(program, slot, floats, lists, team):
         part = added(team, slot + TAKEN, 1)
 
 
-@njit(**NORMAL)
-def follow(program, floats, lists, team):
+@njit(**PART)
+def follow(program, memory, team):
     """Help with every convolution that is published, until there are no more."""
     done = 0
     while seen(team, OVER) == 0:
-        jobs = seen(team, JOBS)
-        if jobs > done:
-            help_with(program, HEAD + SLOT * (jobs - 1), floats, lists, team)
-            done = jobs
+        wait_for_either(team, JOBS, done + 1, OVER)
+        done = seen(team, JOBS)
+        if done > 0:
+            help_with(program, HEAD + SLOT * (done - 1), memory, team)
 
 
-@njit(**NORMAL)
-def run(program, start, stop, floats, lists, tensors, image, team):
+@njit(**PART)
+def run(program, start, stop, memory, tensors, image, team):
     """The operations of ``code`` from ``start`` to ``stop`` on one image; ``team`` is empty for a thread alone."""
     code, weights, masks, to = program
+    floats, lists = memory
     while start < stop:
         kind, place = code[start], start + 2
         arguments = code[place:]
         start = code[start + 1]
         if kind == CONV:
-            convolve(program, place, floats, lists, team)
+            convolve(program, place, memory, team)
         elif kind == MEAN:
             mean(code, arguments, floats, weights, lists)
         elif kind == LINEAR:
@@ -152,46 +167,42 @@ def run(program, start, stop, floats, lists, tensors, image, team):
 
 
 @njit(**NORMAL)
-def run_alone(program, start, stop, floats, lists, tensors, images):
-    """One thread runs all images."""
-    team = np.empty(0, np.int64)
-    for image in range(images):
-        run(program, start, stop, floats, lists, tensors, image, team)
+def work(program, start, stop, own, shared, tensors, images, alone, leads, team):
+    """What a thread does of the operations from ``start`` to ``stop`` on images.
 
-
-@njit(cache=True, nogil=True, parallel=True)
-def run_together(program, start, stop, floats, lists, tensors, images, counters, workers):
-    """Workers take images from a shared counter, which starts at 0; each has its own part of floats and lists."""
-    team = np.empty(0, np.int64)
-    room, length = floats.size // workers, lists.size // workers
-    for worker in prange(workers):
-        own = floats[worker * room : (worker + 1) * room]
-        listed = lists[worker * length : (worker + 1) * length]
-        image = take(counters, 0, 1)
-        while image < images:
-            run(program, start, stop, own, listed, tensors, image, team)
-            image = take(counters, 0, 1)
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def run_team(program, start, stop, floats, lists, tensors, image, team, workers):
-    """Workers share every big convolution of one image; the first one to come runs the rest alone.
-
-    It waits for nothing but parts that another one is computing, so that any number of workers may run, and in any
-    order. team: zeros, HEAD + SLOT for each convolution.
+    own, shared: floats and lists of the thread, and of the one that leads.
+    The first ``alone`` images are shared out; every big convolution of the others is. One thread of the team leads: it
+    runs what cannot be shared, and comes back once all is done. Whether others come does not matter to it, nor when:
+    it waits for nothing but what another one has begun. team: zeros, HEAD and SLOT for each convolution to share; or
+    empty for a thread without others.
     """
-    for _ in prange(workers):
-        if added(team, COME, 1) == 0:
-            run(program, start, stop, floats, lists, tensors, image, team)
-            added(team, OVER, 1)
+    nobody, together = team[:0], False
+    image = added(team, IMAGES, 1) if team.size > 0 else 0
+    while True:
+        if image >= alone and not together:
+            if not leads:
+                follow(program, shared, team)
+                break
+            if team.size > 0:
+                wait(team, READY, alone)
+            together, image = True, alone
+        if image >= images:
+            break
+        run(program, start, stop, shared if together else own, tensors, image, team if together else nobody)
+        if together or team.size == 0:
+            image += 1
         else:
-            follow(program, floats, lists, team)
+            added(team, READY, 1)
+            image = added(team, IMAGES, 1)
+    if leads and team.size > 0:
+        added(team, OVER, 1)
 
 
-@njit(cache=True, nogil=True)
+@njit(**NORMAL)
 def finite(tensors, slot, size):
     """Whether all of so many floats of a dense tensor are finite."""
-    total = np.float32(0)
+    wrong = 0
     for place in range(size):
-        total += float_at(tensors[2 * slot], place) * np.float32(0)
-    return total == 0
+        value = float_at(tensors[2 * slot], place)
+        wrong += value - value != 0
+    return wrong == 0

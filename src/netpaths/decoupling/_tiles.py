@@ -5,13 +5,15 @@ A tile is some filters times some vectors of neighbouring places; its sums stay 
 
 from __future__ import annotations
 
+import os
+
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from netpaths.lanes.vectors import fold, load, pointer, spread, store
+from netpaths.lanes.vectors import HOT, fold, load, pointer, spread, store
 
 WIDE = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2]
 
@@ -27,6 +29,9 @@ VECTORS = len(FILTERS) - 1
 MOST = max(FILTERS)
 
 FUSED = ("contract",)
+
+PATIENCE = 1000
+"""How often a thread looks for a number before it lets others have its processor."""
 
 _PLACE = ir.IntType(64)
 
@@ -144,8 +149,8 @@ class _Parts:
 def weighted_rows(typing, width, floats, weights, lists, source, inputs, count, start, step, target, bias, low, high):
     """``width`` vectors of Σ_k floats[source + c_k] · weights[start + c_k · step + …] + bias, k < count.
 
-    lists[inputs + k]: c_k. The sums are clamped between ``low`` and ``high`` and written to floats[target:]; ``width`` is
-    1 or 4. weights[bias:] holds the biases.
+    lists[inputs + k]: c_k. weights[bias:]: the biases. The sums are clamped between ``low`` and ``high`` and written to
+    floats[target:]. ``width`` is 1 or 4.
     """
     place = types.int64
     signature = types.void(place, floats, weights, lists, *[place] * 7, types.float32, types.float32)
@@ -275,3 +280,32 @@ def seen(typing, counters, place):
         return builder.load_atomic(counter, "acquire", 8)
 
     return signature, generate
+
+
+if hasattr(os, "sched_yield"):
+    _give_way = types.ExternalFunction("sched_yield", types.int32())
+else:
+
+    @njit(**HOT)
+    def _give_way():
+        """Nothing, where the system has no such call."""
+
+
+@njit(**HOT)
+def wait(counters, place, least):
+    """Wait until counters[place] is at least so much."""
+    looks = 0
+    while seen(counters, place) < least:
+        looks += 1
+        if looks > PATIENCE:
+            _give_way()
+
+
+@njit(**HOT)
+def wait_for_either(counters, first, least, second):
+    """Wait until counters[first] is at least so much, or counters[second] is not 0."""
+    looks = 0
+    while seen(counters, first) < least and seen(counters, second) == 0:
+        looks += 1
+        if looks > PATIENCE:
+            _give_way()

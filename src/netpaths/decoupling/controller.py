@@ -41,7 +41,7 @@ class Controller(nn.Module):
         nn.init.constant_(self.excite.bias, bias)
         if level:
             with torch.no_grad():
-                self.excite.bias -= self.excite.weight.sum(1)
+                self.excite.bias.sub_(self.excite.weight.sum(1))
 
     def score(self, x: Tensor) -> Tensor:
         """z (batch, filters): positive for filters that compute."""

@@ -19,7 +19,7 @@ class Foreign:
     """Runs nodes with weights of its own: those that the network had when it was made."""
 
     def __init__(self, graph: Graph) -> None:
-        self._module, self._activations = graph.module, frozenset(graph.nodes)
+        self._graph, self._activations = graph, frozenset(graph.nodes)
         self._nodes = {node.name: node for node in graph.module.graph.nodes}
         self._owned: Values = {}
 
@@ -32,10 +32,9 @@ class Foreign:
         return tuple(found)
 
     def keep(self, names: Iterable[str]) -> None:
-        """Copy the weights that these nodes need; no other ones can run from now on."""
+        """Copy the weights that these nodes need; they alone can run."""
         for name in names:
             self._keep(self._nodes[name])
-        self._module = None  # type: ignore[assignment]
 
     def _keep(self, node: fx.Node) -> None:
         if node.op in ("call_module", "get_attr") and node.target not in self._owned:
@@ -47,47 +46,34 @@ class Foreign:
     def run(self, name: str, values: Values) -> torch.Tensor:
         """The node's output given the values of the activations that it reads."""
         with torch.no_grad():
-            result: torch.Tensor = self._value(self._nodes[name], dict(values), name)
+            result: torch.Tensor = self._value(self._nodes[name], values, name)
         return result
 
     def once(self, name: str, values: Values) -> torch.Tensor:
-        """The same in float64, with the network's own weights."""
-        own, self._owned = self._owned, {}
-        try:
-            self._keep(self._nodes[name])
-            for kept in self._owned.values():
-                if isinstance(kept, torch.nn.Module):
-                    kept.double()
-            floating = {
-                target: kept.double() if isinstance(kept, torch.Tensor) and kept.is_floating_point() else kept
-                for target, kept in self._owned.items()
-            }
-            self._owned = floating
-            return self.run(name, values)
-        finally:
-            self._owned = own
+        """The same in float64, with the weights that the network has now."""
+        other = Foreign(self._graph)
+        other.keep([name])
+        for target, kept in other._owned.items():
+            if isinstance(kept, torch.nn.Module) or (isinstance(kept, torch.Tensor) and kept.is_floating_point()):
+                other._owned[target] = kept.double()
+        return other.run(name, values)
 
     def _copied(self, node: fx.Node) -> Any:
-        """What a node of the network's own stands for: a module or a tensor."""
+        """The module or the tensor that a node of the network stands for."""
         owner, _, last = str(node.target).rpartition(".")
-        own = getattr(self._module.get_submodule(owner), last)
-        if isinstance(own, torch.Tensor):
-            return own.detach().clone()
-        return copy.deepcopy(own)
+        own = getattr(self._graph.module.get_submodule(owner), last)
+        return own.detach().clone() if isinstance(own, torch.Tensor) else copy.deepcopy(own)
 
     def _value(self, node: fx.Node, values: Values, wanted: str) -> Any:
+        """What a node returns; what it reads is looked up, or computed where it is no activation."""
         if node.name in values and node.name != wanted:
             return values[node.name]
         if node.op == "get_attr":
             return self._owned[str(node.target)]
-        args, kwargs = (
-            fx.map_arg(part, lambda source: self._value(source, values, wanted)) for part in (node.args, node.kwargs)
-        )
+        args: Any = fx.map_arg(node.args, lambda source: self._value(source, values, wanted))
+        options: Any = fx.map_arg(node.kwargs, lambda source: self._value(source, values, wanted))
         if node.op == "call_module":
-            result = self._owned[str(node.target)](*args, **kwargs)
-        elif node.op == "call_method":
-            result = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        else:
-            result = node.target(*args, **kwargs)  # type: ignore[operator]
-        values[node.name] = result
-        return result
+            return self._owned[str(node.target)](*args, **options)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **options)
+        return node.target(*args, **options)  # type: ignore[operator]

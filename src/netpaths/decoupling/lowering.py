@@ -15,13 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netpaths.decoupling._instructions import (
+    ADD,
+    AFFINE,
+    CONV,
+    FIXED,
+    FLATTEN,
+    GATE,
+    LINEAR,
+    MEAN,
+    MOVE,
+    POOL,
+    RECORD,
+    THRESHOLD,
+)
 from netpaths.decoupling.controller import Controller, Gate
 from netpaths.decoupling.foreign import Foreign
 from netpaths.decoupling.placement import Memory, Operation, Rows, Shape, Value, size_of, whole
 from netpaths.graph import Graph, Node, rows_and_cols
-
-IMPORT, EXPORT, CONV, MEAN, LINEAR, THRESHOLD, FIXED, GATE, AFFINE, ADD, POOL, MOVE, FLATTEN = range(13)
-"""Kinds of operation, as `netpaths.decoupling._program` has them."""
 
 CLAMPS: Mapping[str, tuple[str, str, float, float]] = {
     "relu": ("", "", 0, inf),
@@ -85,7 +96,7 @@ class Program:
         return self._described(Value(size, of.memory, *self._places(size), of.shift + shift))
 
     def _places(self, size: Shape) -> tuple[int, int]:
-        return self.code.put(np.zeros(9, np.int64)), self.lists.put(np.zeros(size[0] + 1, np.int64))
+        return self.code.put(np.zeros(RECORD, np.int64)), self.lists.put(np.zeros(size[0] + 1, np.int64))
 
     def _described(self, value: Value) -> Value:
         self.described.append(value)
@@ -168,7 +179,8 @@ def lower_convolution(own: Lowering, node: Node) -> Write | None:
         for col in range(weight.shape[3])
     ]
     code = own.gated.get(node.name)
-    stored = np.flatnonzero(own.fixed[code].numpy()) if code in own.fixed else np.arange(len(weight))
+    on = None if code is None else own.fixed.get(code)
+    stored = np.arange(len(weight)) if on is None else np.flatnonzero(on.numpy())
     bias = arguments.get("bias")
 
     def write(program: Program) -> None:
@@ -177,7 +189,7 @@ def lower_convolution(own: Lowering, node: Node) -> Write | None:
         start = program.weights.put(np.zeros(len(weight)) if bias is None else bias.detach().numpy())
         rows[:, 1] = start + np.arange(len(weight))
         source, target = program.values[node.inputs[0]], program.value(node.shape)
-        filters = program.all_on(len(weight)) if code is None else program.values[code].list
+        filters = program.all_on(len(weight)) if code is None else program.values[code].listed
         touches = [source, target] if code is None else [source, target, program.values[code]]
         table = program.code.put(rows)
         program.wide = max(program.wide, 2 * source.shape[0] + 3 * len(weight))
@@ -189,6 +201,7 @@ def lower_convolution(own: Lowering, node: Node) -> Write | None:
         def numbers() -> list[int]:
             copies, packed, starts, *more = rest()
             where = program.code.put(starts)
+            operation.products = source.shape[0] * len(taps) * len(weight) * target.memory.span
             head = [source.record, target.record, filters, table, len(taps), copies, packed]
             return [*head, where, program.clamp(operation), *more]
 
@@ -265,7 +278,11 @@ def _copied(
 def lower_linear(own: Lowering, node: Node) -> Write | None:
     """A linear layer, on the inputs that are on."""
     weight, bias = node.weight.detach(), node.arguments.get("bias")
-    return lambda program: _linear(program, node.inputs[0], node.name, weight, bias)
+
+    def write(program: Program) -> None:
+        _linear(program, node.inputs[0], node.name, weight, bias)
+
+    return write
 
 
 def _linear(program: Program, source: str, target: str, weight: Tensor, bias: Tensor | None) -> Operation:

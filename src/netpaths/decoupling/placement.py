@@ -22,9 +22,6 @@ Reach = Callable[[int], tuple[int, int]]
 WHOLE = 16
 """Channels are whole multiples of so many floats."""
 
-RECORD = 9
-"""Numbers that describe a value, as `netpaths.decoupling._operations` lists them."""
-
 
 def whole(size: int) -> int:
     """The next multiple of `WHOLE`."""
@@ -40,7 +37,10 @@ class Rows:
 
     def root(self) -> Rows:
         """What stands for all that were joined."""
-        return self if self._joined is None else self._joined.root()
+        rows = self
+        while rows._joined is not None:
+            rows = rows._joined
+        return rows
 
     def join(self, other: Rows) -> None:
         """From now on both have the same stride."""
@@ -98,7 +98,7 @@ class Value:
     shape: Shape
     memory: Memory
     record: int
-    list: int
+    listed: int
     shift: int = 0
 
     @property
@@ -110,14 +110,15 @@ class Value:
         """The record, less the mask."""
         lead, plane, stride, height, width = self.memory.form()
         base = self.memory.base + lead - self.shift * plane
-        return [base, plane, stride, height, width, self.shape[0], self.list, self.memory.span]
+        return [base, plane, stride, height, width, self.shape[0], self.listed, self.memory.span]
 
 
 @dataclass(eq=False)
 class Operation:
     """kind: its number. touches: values it reads or writes. arguments: its numbers, once memory is placed.
 
-    clamp: between which bounds its result is cut. open: whether an activation behind it may still be added.
+    clamp: between which bounds its result is cut. open: whether an activation behind it may still be added. products:
+    how many a convolution computes with everything on.
     """
 
     kind: int
@@ -125,6 +126,7 @@ class Operation:
     arguments: Callable[[], Sequence[int]]
     clamp: tuple[float, float] = (-np.inf, np.inf)
     open: bool = False
+    products: int = 0
 
 
 def placed(operations: Sequence[Operation], start: int) -> int:

@@ -40,7 +40,8 @@ class Recipe:
     """How a decoupled network is trained.
 
     lr, momentum, weight_decay: of gradient descent. pace: how many times faster controllers learn, 1 in the paper;
-    they are new, the other weights are not. Classifiers of codes learn at their pace as if their loss had no weight,
+    they are new, the other weights are not. hold: the share of the learning rate that the other weights have
+    while controllers learn, 1 in the paper. Classifiers of codes learn at their pace as if their loss had no weight,
     because the bound on mutual information says little until they are good (ours). milestones: shares of the epochs
     after which the learning rate is a tenth. ramp: share of the steps over which the wanted share of filters falls
     from 1 to the objective's, 0 for none, as in the paper. settle: share of the epochs, the last ones, in which
@@ -53,6 +54,7 @@ class Recipe:
     batch_size: int = 128
     lr: float = 0.02
     pace: float = 3.0
+    hold: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 1e-4
     milestones: tuple[float, ...] = (0.7, 0.9)
@@ -71,6 +73,7 @@ class Recipe:
             "batch_size": self.batch_size >= 1,
             "lr": 0 < self.lr < float("inf"),
             "pace": 0 < self.pace < float("inf"),
+            "hold": 0 <= self.hold <= 1,
             "momentum": 0 <= self.momentum < 1,
             "weight_decay": 0 <= self.weight_decay < float("inf"),
             "milestones": all(0 < share < 1 for share in self.milestones),
@@ -184,10 +187,10 @@ def _begin(network: Decoupled, recipe: Recipe, classes: int) -> State:
     own = {name: each for name, each in network.named_parameters() if each.requires_grad}
     new = [each for name, each in own.items() if name.startswith("controllers.")]
     old = [each for name, each in own.items() if not name.startswith("controllers.")]
-    groups = [{"params": old, "pace": 1.0}, {"params": new, "pace": recipe.pace}]
+    groups = [{"params": old, "pace": 1.0, "held": True}, {"params": new, "pace": recipe.pace, "held": False}]
     if recipe.objective.information:
         pace = recipe.pace / recipe.objective.information
-        groups.append({"params": list(classifiers.parameters()), "pace": pace})
+        groups.append({"params": list(classifiers.parameters()), "pace": pace, "held": False})
     optimiser = torch.optim.SGD(groups, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
     return State(0, classifiers, optimiser, [])
 
@@ -207,7 +210,8 @@ def _epoch(
     generator = torch.Generator().manual_seed(number)
     totals: dict[str, Tensor] = {}
     for group in state.optimiser.param_groups:
-        group["lr"] = recipe.rate(epoch) * group["pace"]
+        held = recipe.hold if group["held"] and not recipe.settles(epoch) else 1.0
+        group["lr"] = recipe.rate(epoch) * group["pace"] * held
     with seeded(number, device), in_mode(network, training=True):
         for name in network.layers if recipe.settles(epoch) else ():
             network.controller(name).eval()

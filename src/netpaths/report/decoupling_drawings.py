@@ -77,6 +77,17 @@ def last_epochs(history: Rows) -> Rows:
     return [[row for row in history if row["target"] == target][-1] for target in distinct(history, "target")]
 
 
+def loss_epochs(history: Rows) -> Rows:
+    """Of every target the last epoch in which all parts of the loss count, and the last epoch if it is another."""
+    found = []
+    for target in distinct(history, "target"):
+        own = [row for row in history if row["target"] == target]
+        most = max(map(len, own))
+        complete = [row for row in own if len(row) == most][-1]
+        found += [complete] if complete is own[-1] else [complete, own[-1]]
+    return found
+
+
 def training_illustration(rows: Rows) -> Illustration:
     """Accuracy, filters on and operations over epochs."""
     told = "; ".join(
@@ -120,18 +131,20 @@ def firing_drawing(firing: Mapping[str, Floats], class_names: Sequence[str]) -> 
     illustration = Illustration(
         "firing",
         firing_figure(firing, class_names),
-        "Classes × filters of each layer, over training images. From left to right: filters that are always on, then the others by the class "
-        "that they are on for most, last those that are always off.",
+        "Classes × filters of each layer, over training images. From left to right: filters that are always on, then "
+        "the others by the class that they are on for most, last those that are always off.",
         f"Heat maps, one per layer: {told}.",
-        wide=True,
+        wide=len(firing) > 1,
     )
     return Drawing(illustration, rows)
 
 
-def alike_drawing(alike: Mapping[str, Floats]) -> Drawing:
-    """Which filters are on together, in the layer with most filters that change."""
-    layer = max(alike, key=lambda name: len(clustered(alike[name])[0]))
-    order, shown = clustered(alike[layer])
+def alike_drawings(alike: Mapping[str, Floats]) -> list[Drawing]:
+    """Which filters are on together, in the layer with most filters that change; none where no filter does."""
+    layer = max(alike, key=lambda name: len(clustered(alike[name])[0]), default="")
+    order, shown = clustered(alike[layer]) if layer else (np.empty(0, np.int64), np.empty((0, 0)))
+    if not len(order):
+        return []
     rows = [
         {"filter": int(order[one]), "other": int(order[other]), "correlation": value}
         for (one, other), value in np.ndenumerate(shown)
@@ -143,7 +156,7 @@ def alike_drawing(alike: Mapping[str, Floats]) -> Drawing:
         "filters that change. Red: on for the same images; blue: one is on where the other is off.",
         f"Heat map of the correlations of {len(order)} filters of {layer}.",
     )
-    return Drawing(illustration, rows)
+    return [Drawing(illustration, rows)]
 
 
 def matrix_drawing(matrix: Floats, class_names: Sequence[str]) -> Drawing:
@@ -179,8 +192,8 @@ def static_illustration(rows: Rows) -> Illustration:
     return Illustration(
         "static",
         static_figure(rows),
-        "What remains of the network where only the first so many classes matter (left), and the accuracy on test "
-        "images of these classes before and after (right).",
+        "What remains of the network where only the first so many classes matter, MACs with every remaining filter on "
+        "(left), and the accuracy on test images of these classes before and after (right).",
         f"Dot plots. {told}.",
         wide=True,
     )

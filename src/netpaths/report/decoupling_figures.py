@@ -70,7 +70,7 @@ MEASURES = {
     "neighbours": "Same-class neighbours",
     "nats": "Nats about the class",
 }
-LEFT = {"filters kept": "filters", "parameters": "parameters", "MACs": "MACs, every filter on"}
+LEFT = {"filters kept": "filters", "parameters": "parameters", "MACs": "MACs"}
 DIAGONAL: dict[str, Any] = {"color": QUIET, "linewidth": 1, "linestyle": ":"}
 
 
@@ -95,7 +95,7 @@ def accuracy_figure(rows: Rows, main: float) -> Figure:
     axes = figure.subplots()
     axes.plot(column(made, "MACs"), column(made, "accuracy"), color=PALE, linewidth=1.2)
     for row in made:
-        drawn: dict[str, Any] = {"marker": "D", "markersize": 8} if row["target"] == main else {"marker": "o"}
+        drawn: dict[str, Any] = {"marker": "D", "markersize": 6.5} if row["target"] == main else {"marker": "o"}
         axes.plot(row["MACs"], row["accuracy"], color=ACCENT, **drawn)
     for row in rows:
         if np.isnan(row["target"]):
@@ -196,6 +196,7 @@ def training_figure(rows: Rows) -> Figure:
                 axes.axhline(target, color=colour(place), linewidth=0.9, linestyle=":")
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.locator_params(axis="y", nbins=6)
         axes.grid(axis="y")
         _percents(axes.yaxis)
     legend_below(figure, *figure.axes[0].get_legend_handles_labels())

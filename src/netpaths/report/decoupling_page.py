@@ -10,12 +10,12 @@ import numpy as np
 
 from netpaths.report.decoupling_drawings import (
     accuracy_drawing,
-    alike_drawing,
+    alike_drawings,
     distinct_illustration,
     drawings,
     firing_drawing,
-    last_epochs,
     latency_drawings,
+    loss_epochs,
     losses_illustration,
     matrix_drawing,
     static_illustration,
@@ -74,8 +74,9 @@ def answer(findings: DecouplingFindings) -> str:
     )
     if timed:
         text += (
-            f" {_batch_words(timed)} the runtime takes {percent(timed['over dense'])} of the dense network’s time, "
-            f"where operations alone would say {percent(timed['MACs'])}."
+            f" {_batch_words(timed)} the runtime takes {percent(timed['over dense'])} of the dense network’s time "
+            f"({percent(timed['all on ms'] / timed['dense ms'])} with every filter on), where operations alone would "
+            f"say {percent(timed['MACs'])}."
         )
     return text
 
@@ -173,22 +174,24 @@ def _of_main(rows: Rows, main: float) -> list[int]:
 
 
 def _training(findings: DecouplingFindings) -> Section:
-    last, measured = last_epochs(findings.history), ("accuracy", "kept", "macs", "seconds")
-    columns = [key for key in dict.fromkeys(key for row in last for key in row) if key not in measured]
+    rows, measured = loss_epochs(findings.history), ("accuracy", "kept", "macs", "seconds")
+    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in measured]
     return Section(
         "training",
         "Training",
         [
-            "Training starts from the dense network’s weights and moves all of them together with the controllers. "
-            "Codes are noisy then, so that the step between on and off can be learned through; the curves are measured "
-            "after every epoch, with codes as they are in use.",
+            "Training starts from the dense network’s weights and moves them together with the controllers. Codes are "
+            "noisy while controllers learn, so that the step between on and off can be learned through; in the last "
+            "epochs, where the settings say so (settle), controllers rest and the other weights learn to do with them. "
+            "The curves are measured after every epoch, with codes as they are in use.",
             "The loss is the cross entropy of the answers and, over all layers, three parts: information (how well a "
             "linear classifier reads the class from the code), alignment (the code resembles the pooled outputs of its "
             "filters) and sparsity (how far the filters on are from the target). Distillation, where it is used, is "
             "the distance from the dense network’s answers; it is ours and not the paper’s. The table has each part as "
-            "it entered the loss, weight included, in the last epoch.",
+            "it entered the loss, weight included, in the last epoch in which controllers learn and in the last of "
+            "all; parts that only controllers feel do not count while they rest.",
         ],
-        [rows_table("Loss and its parts in the last epoch, means over the training images", last, columns)],
+        [rows_table("Loss and its parts, means over the training images", rows, columns)],
         drawings(training_illustration, findings.history),
         {"history": findings.history},
     )
@@ -243,7 +246,7 @@ def _alike(findings: DecouplingFindings) -> Section:
             "The table counts pairs with a correlation above 0.9 (near copies) and below −0.9 (opposites).",
         ],
         [rows_table("Pairs of filters per layer", findings.pairs)],
-        [alike_drawing(findings.alike)] if findings.alike else [],
+        alike_drawings(findings.alike),
         {"pairs": findings.pairs},
     )
 
@@ -342,8 +345,9 @@ def _cost(findings: DecouplingFindings) -> Section:
 def limits(findings: DecouplingFindings) -> list[str]:
     """What the numbers do not say."""
     found = [
-        "The paper’s body was not at hand. Controllers, loss and training follow the code released with it; what is "
-        "measured here, and how, is our reconstruction. There are no figures of the paper to compare with.",
+        "The paper’s body was not at hand. Controllers and loss follow the code released with it; distillation and the "
+        "settings pace, ramp, settle and level are ours, and so is what is measured here, and how. There are no "
+        "figures of the paper to compare with.",
         "Every setting was trained once, with one seed. Small differences between targets or between variants of the "
         "loss may be no larger than what another seed changes.",
         "Times are those of one machine and one size of image. Two programs are compared, not one network in two "

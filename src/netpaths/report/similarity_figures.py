@@ -41,11 +41,13 @@ def class_matrix_figure(matrix: NDArray[np.float64], class_names: Sequence[str])
     own = np.eye(size, dtype=bool)
     others = matrix[~own & ~np.isnan(matrix)]
     low, high = (float(others.min()), float(others.max())) if others.size else (0.0, 1.0)
+    if low == high:
+        low, high = max(low - 0.1, 0.0), max(high, 0.1)
     figure = new_figure(COLUMN, COLUMN * 0.92)
     axes = figure.subplots()
     shades = ramp("blue").with_extremes(bad="#e3e7eb")
     shown = np.ma.masked_where(own | np.isnan(matrix), matrix)
-    heat = axes.imshow(shown, cmap=shades, vmin=low, vmax=high if high > low else low + 1e-9, interpolation="none")
+    heat = axes.imshow(shown, cmap=shades, vmin=low, vmax=high, interpolation="none")
     names = [str(name) if len(str(name)) <= 14 else str(name)[:13] + "…" for name in class_names[:size]]
     name_ticks(axes, names, "x")
     name_ticks(axes, names, "y")

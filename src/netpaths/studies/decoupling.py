@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -256,6 +256,11 @@ def _share_of(graph: Graph, images: torch.Tensor) -> float:
     return float(cost.of(found).mean() / cost.dense)
 
 
+def _network(own: Subject) -> Decoupled:
+    """The main decoupled network, as the studies' subject holds it."""
+    return cast(Decoupled, own.model)
+
+
 def _profile(own: Subject, plan: DecouplingPlan, progress: Progress) -> Profile:
     """Class paths with counts; raises EmptyClass where no image of a class is classified correctly."""
     train, _ = _looked_at(own, plan)
@@ -283,7 +288,7 @@ def _read(own: Subject, plan: DecouplingPlan, profile: Profile, progress: Progre
         CalculationPath(), own.graph, images, plan.extracted, lambda done: progress(title, done, len(images))
     )
     values = gates.unit_values(paths)
-    bounds = codes.nats(*_codes(own.network, train), values, test.labels)
+    bounds = codes.nats(*_codes(_network(own), train), values, test.labels)
     rates, matrices = codes.firing(profile), codes.alike(values)
     shown = np.sort(balanced_order(test.labels)[: plan.shown])
     points: dict[str, NDArray[np.float64]] = {}
@@ -314,11 +319,11 @@ def _static(own: Subject, plan: DecouplingPlan, profile: Profile, progress: Prog
     for size in sizes:
         labels = list(profile)[:size]
         path = union([profile[label] for label in labels])
-        smaller = remove_unused(own.model, path)  # type: ignore[arg-type]
+        smaller = remove_unused(_network(own), path)
         test = own.test.take(np.flatnonzero(np.isin(own.test.labels, labels)))
         kept = sum(len(path[node, "channel"]) for node in path.nodes("channel"))
         whole = sum(path[node, "channel"].total for node in path.nodes("channel"))
-        found, was = evaluate(smaller, test), evaluate(own.model, test)  # type: ignore[arg-type]
+        found, was = evaluate(smaller, test), evaluate(_network(own), test)
         rows.append(
             {
                 "classes": size,
