@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netpaths import Graph, zoo
+from netpaths.decoupling.assembly import Part
 from netpaths.decoupling.controller import Controller
 from netpaths.decoupling.insertion import Decoupled, decouple
 from netpaths.decoupling.layers import decoupled_layers
@@ -344,6 +345,22 @@ def test_threads_do_not_change_the_answer() -> None:
         torch.set_num_threads(1)
     assert torch.equal(together, alone)
     assert torch.equal(single, alone[:1])
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(1, 2), (1, 3), (5, 4)])
+def test_big_convolutions_are_shared(batch: int, threads: int) -> None:
+    torch.manual_seed(2)
+    x = images(batch, 3, 16, 16)
+    layers = [nn.Conv2d(3, 80, 3, padding=1), nn.ReLU(), nn.Conv2d(80, 64, 3, padding=1), nn.ReLU()]
+    accelerated = accelerate(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 4)), x)
+    alone = accelerated(x)
+    assert sum(part.big for part in accelerated._assembled.steps if isinstance(part, Part)) == 1
+    torch.set_num_threads(threads)
+    try:
+        for _ in range(50):
+            assert torch.equal(accelerated(x), alone)
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_an_empty_batch() -> None:

@@ -4,7 +4,7 @@ A value is channels of padded rows: element (c, y, x) stands at ``base + c · pl
 to ``span`` that is no element is zero. A list says which of its channels are on; those that are off hold anything and
 count as zeros. Vectors are channels of one element, side by side.
 
-A record is where a value is described in ``code``; the places in it are those of `_instructions`. ``lists[list]`` is how many
+A record describes a value in ``code``; the places in it are those of `_instructions`. ``lists[list]`` is how many
 channels are on, and they follow.
 """
 

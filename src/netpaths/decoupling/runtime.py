@@ -13,8 +13,8 @@ logits. Operations that it does not have are run by torch on dense values, betwe
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import zip_longest
 from typing import Any
@@ -119,17 +119,17 @@ class Accelerated:
         team = np.zeros(HEAD + SLOT * shared * part.big, np.int64) if helpers > 0 else NOBODY
         own = self._memory()
         call = (self._assembled.numbers, part.start, part.stop)
-        rest_of_call = (own, tensors, images, images - shared)
-        futures = [_helpers().submit(self._help, call, rest_of_call, team) for _ in range(helpers)]
-        _compiled("work")(*call, own, *rest_of_call, True, team)
-        for future in futures:
+        work = (own, tensors, images, images - shared)
+        asked = _ask(max(helpers, 0), self._help, call, work, team)
+        _compiled("work")(*call, own, *work, True, team)
+        for future in asked:
             future.cancel()
         self._free.append(own)
 
-    def _help(self, call: tuple[Any, ...], rest_of_call: tuple[Any, ...], team: Any) -> None:
+    def _help(self, call: tuple[Any, ...], work: tuple[Any, ...], team: Any) -> None:
         """What another thread does: nothing where all is done before it comes."""
         own = self._memory()
-        _compiled("work")(*call, own, *rest_of_call, False, team)
+        _compiled("work")(*call, own, *work, False, team)
         self._free.append(own)
 
     def _memory(self) -> tuple[Any, Any]:
@@ -144,6 +144,17 @@ def _addresses(values: Sequence[Tensor], marks: Sequence[Tensor | None]) -> Any:
     """Where values and their marks stand in memory, 0 for none."""
     pairs = zip_longest(values, marks)
     return np.array([0 if each is None else each.data_ptr() for pair in pairs for each in pair], np.int64)
+
+
+def _ask(count: int, what: Callable[..., None], *arguments: Any) -> list[Future[None]]:
+    """Ask other threads to help, as many as there are to be had."""
+    asked = []
+    for _ in range(count):
+        try:
+            asked.append(_helpers().submit(what, *arguments))
+        except RuntimeError:  # no more threads, or Python is about to end: the one that calls does what is left
+            break
+    return asked
 
 
 @cache

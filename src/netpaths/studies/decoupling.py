@@ -412,4 +412,4 @@ def check_data(subject: Subject, plan: DecouplingPlan) -> None:
     """Raise BadOption when a class has too few images for the plan."""
     _, counts = np.unique(subject.train.labels, return_counts=True)
     if counts.min() < plan.profiled:
-        raise BadOption(f"a class has {counts.min()} training images, --profiled asks for {plan.profiled}; give fewer")
+        raise BadOption(f"a class has {counts.min()} training images, --fired asks for {plan.profiled}; give fewer")
