@@ -12,13 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netpaths import Graph, zoo
+from netpaths import CalculationPath, Graph, zoo
 from netpaths.decoupling.assembly import Part
-from netpaths.decoupling.controller import Controller
+from netpaths.decoupling.controller import Controller, ScatteringGate
 from netpaths.decoupling.insertion import Decoupled, decouple
 from netpaths.decoupling.layers import decoupled_layers
+from netpaths.decoupling.removal import remove_unused
 from netpaths.decoupling.runtime import Accelerated, accelerate
 from netpaths.errors import BadInput, BadOption, UnknownNode
+from netpaths.path import union
 from networks import Network, random_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same.:UserWarning")
@@ -401,3 +403,22 @@ def test_refused_networks_and_codes() -> None:
         accelerate(network, x, {first: torch.ones(33)})
     with pytest.raises(BadOption, match="no controllers"):
         accelerate(small_vgg(), x, {"_0": torch.ones(20, dtype=torch.bool)})
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_reduced_networks(name: str) -> None:
+    """Without the filters that no image uses: gates in front of sums scatter, and all of it stays native."""
+    make, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    x = images(6, *shape)
+    network = varied(decouple(make(), x), x, share=0.3)
+    graph = Graph(network, x)
+    path = union(CalculationPath().extract(graph, x))
+    reduced = remove_unused(network, path)
+    scatters = [gate for gate in reduced.modules() if isinstance(gate, ScatteringGate)]
+    assert bool(scatters) == (name == "resnet20")
+    accelerated = assert_masked(reduced, x, least=4)
+    assert len(accelerated.native) == len(graph.nodes) - 1
+    chosen = decided(graph, x)
+    with torch.no_grad():
+        assert_logits(accelerated(x)[chosen], graph.run(x).logits[chosen])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import netpaths
 from netpaths.errors import BadInput, UnsupportedOperation
+from netpaths.graph.tracing import check_faithful
 
 
 class Head(nn.Module):
@@ -72,3 +73,25 @@ def test_the_fingerprint_tells_operations_apart() -> None:
         torch.manual_seed(0)
         prints.add(netpaths.Graph(Active(activation), torch.rand(1, 4)).fingerprint)
     assert len(prints) == 4
+
+
+class Decides(nn.Module):
+    """Answers by a threshold that the image of zeros lies on."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        on = (x.sum(1, keepdim=True) > self.threshold).to(x.dtype)
+        return torch.cat([on, 1 - on], 1)
+
+
+def test_an_image_on_a_threshold_is_not_held_against_the_network() -> None:
+    """Rounding decides there; on random images the two agree."""
+    example = torch.zeros(2, 4)
+    module, model = torch.fx.symbolic_trace(Decides(1e-7)), Decides(-1e-7)
+    assert not torch.equal(module(example), model(example))
+    check_faithful(module, model, example, module(example))
+    with pytest.raises(UnsupportedOperation, match="computes something else"):
+        check_faithful(module, Decides(1.5), example, module(example))

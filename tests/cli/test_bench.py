@@ -32,7 +32,10 @@ from .conftest import Call
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 CPU = torch.device("cpu")
 ONE = "--batch 2 --threads 1 --repeats 1"
-ALL_PARTS = "--part full --part last=1 --part last=2 --part similarity --part profile --part merge --part routing"
+ALL_PARTS = (
+    "--part full --part last=1 --part last=2 --part similarity --part profile --part merge --part routing "
+    "--part kept=50"
+)
 Measured = dict[str, Any]
 
 
@@ -77,11 +80,11 @@ def _by_part(found: Measured) -> dict[str, Any]:
 
 def test_every_part_has_one_row_that_says_what_was_measured(parts: Measured) -> None:
     rows = _by_part(parts)
-    assert list(rows) == ["full", "last=1", "last=2", "similarity", "profile", "merge", "routing"]
+    assert list(rows) == ["full", "last=1", "last=2", "similarity", "profile", "merge", "routing", "kept=50"]
     assert len(parts["rows"]) == len(rows)
     for row in rows.values():
         assert (row["model"], row["weights"], row["data"], row["threads"]) == ("lenet5", "random, seed 0", "digits", 1)
-        expected = ["channel"] if row["part"] == "routing" else ["neuron", "synapse", "weight"]
+        expected = ["channel"] if row["part"] in ("routing", "kept=50") else ["neuron", "synapse", "weight"]
         assert row["kinds"] == expected
     assert {part: row["batch"] for part, row in rows.items()} == {**dict.fromkeys(rows, 2), "merge": None}
 
@@ -100,7 +103,13 @@ def test_ratios_follow_from_the_times_of_a_single_round(parts: Measured) -> None
     assert routing["ratio, channels together"] == pytest.approx(
         routing["routing ms"] / routing["passes, channels together ms"]
     )
-    for row in (full, partial, similarity, rows["merge"], routing):
+    kept = rows["kept=50"]
+    assert kept["ratio"] == pytest.approx(kept["runtime ms"] / kept["dense ms"])
+    assert kept["masked over dense"] == pytest.approx(kept["masked ms"] / kept["dense ms"])
+    assert kept["over all on"] == pytest.approx(kept["runtime ms"] / kept["all on ms"])
+    assert kept["filters"] == pytest.approx(0.5, abs=0.1)
+    assert 0 < kept["MACs"] < 1
+    for row in (full, partial, similarity, rows["merge"], routing, kept):
         assert row["ratio low"] == row["ratio"] == row["ratio high"] > 0
     assert full["ns each"] == pytest.approx(1e6 * full["extraction ms"] / full["contributions"])
     assert full["ms per image"] == pytest.approx(full["extraction ms"] / 2)
@@ -252,10 +261,14 @@ def test_an_interrupted_run_keeps_its_rows(call: Call, tmp_path: Path, monkeypat
 
 
 MISTAKES = {
-    "unknown part": ("--part ful", "--part is 'ful', expected full, last=N, similarity, profile, merge, routing"),
+    "unknown part": (
+        "--part ful",
+        "--part is 'ful', expected full, last=N, similarity, profile, merge, routing, kept=PERCENT",
+    ),
     "part without its number": ("--part last", "--part is 'last', N of last=N must be a whole number from 1"),
     "no layer": ("--part last=0", "--part is 'last=0', N of last=N must be a whole number from 1"),
     "no number": ("--part last=two", "--part is 'last=two'"),
+    "more than all filters": ("--part kept=101", "PERCENT of kept=PERCENT must be a whole number from 1 to 100"),
     "unknown curve": ("--curve heat", "--curve is 'heat', expected theta, batch, depth, size"),
     "unknown preset": ("--preset target", "--preset is 'target', expected targets"),
     "model beyond the preset": ("--preset targets --model lenet300-100", "the preset does not measure lenet300-100"),

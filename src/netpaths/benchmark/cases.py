@@ -7,19 +7,31 @@ from dataclasses import dataclass, field
 
 from netpaths.errors import BadOption
 
-PARTS = ("full", "last=N", "similarity", "profile", "merge", "routing")
+PARTS = ("full", "last=N", "similarity", "profile", "merge", "routing", "kept=PERCENT")
 """The parts of the work as the user names them."""
+
+
+NUMBERED: Mapping[str, tuple[str, int | None]] = {
+    "last": ("N of last=N", None),
+    "kept": ("PERCENT of kept=PERCENT", 100),
+}
+"""Parts with a number: how it is named, and the largest, None for any."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the work. last: how many layers a partial extraction takes, None for all."""
+    """One part of the work. number: layers of a partial extraction, percent of the filters kept; None elsewhere."""
 
     name: str
-    last: int | None = None
+    number: int | None = None
 
     def __str__(self) -> str:
-        return self.name if self.last is None else f"{self.name}={self.last}"
+        return self.name if self.number is None else f"{self.name}={self.number}"
+
+    @property
+    def last(self) -> int | None:
+        """How many layers an extraction takes, None for all."""
+        return self.number if self.name == "last" else None
 
 
 @dataclass(frozen=True)
@@ -53,13 +65,15 @@ class Given:
 def parse_part(text: str) -> Part:
     """The part that ``text`` names; raises BadOption for any other text."""
     name, _, number = text.partition("=")
-    if text not in PARTS and name != "last":
-        raise BadOption(f"--part is {text!r}, expected {', '.join(PARTS)}")
-    if name != "last":
+    if name not in NUMBERED:
+        if text not in PARTS:
+            raise BadOption(f"--part is {text!r}, expected {', '.join(PARTS)}")
         return Part(text)
-    if not (number.isascii() and number.isdigit() and int(number)):
-        raise BadOption(f"--part is {text!r}, N of last=N must be a whole number from 1")
-    return Part("last", int(number))
+    form, most = NUMBERED[name]
+    if not (number.isascii() and number.isdigit() and 1 <= int(number) <= (most or int(number))):
+        to = f" to {most}" if most else ""
+        raise BadOption(f"--part is {text!r}, {form} must be a whole number from 1{to}")
+    return Part(name, int(number))
 
 
 def by_model(option: str, values: Sequence[str], models: Sequence[str], shared: bool = False) -> Given:

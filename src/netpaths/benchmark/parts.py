@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from netpaths.benchmark.cases import Case
+from netpaths.benchmark.decoupling import measure_decoupling
 from netpaths.benchmark.extraction import Extraction
 from netpaths.benchmark.routing import measure_routing
 from netpaths.benchmark.subject import Subject
@@ -29,7 +30,7 @@ PROFILED = 8
 def measure(case: Case, subject: Subject, method: EffectivePath, repeats: int) -> dict[str, Any]:
     """The row of ``case``, from ``repeats`` timed rounds."""
     method = replace(method, kinds=case.kinds or method.kinds, last=case.part.last)
-    kinds = ["channel"] if case.part.name == "routing" else list(method.kinds)
+    kinds = ["channel"] if case.part.name in ("routing", "kept") else list(method.kinds)
     named = {**subject.names(), "part": str(case.part), "batch": case.batch, "threads": case.threads}
     return {**named, "kinds": kinds, **_figures(case, subject, method, repeats)}
 
@@ -41,6 +42,8 @@ def _figures(case: Case, subject: Subject, method: EffectivePath, repeats: int) 
         return _merge(subject, method, repeats)
     if case.part.name == "routing":
         return measure_routing(subject, case.batch or 1, repeats)
+    if case.part.name == "kept":
+        return measure_decoupling(subject, case.part.number or 100, case.batch or 1, repeats)
     extraction = Extraction(subject, method, subject.batch(case.batch or 1))
     if case.part.name == "similarity":
         return _similarity(extraction, repeats)

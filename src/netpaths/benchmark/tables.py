@@ -13,6 +13,7 @@ WALL = {
     "profile": "seconds",
     "merge": "merge ms",
     "routing": "routing ms",
+    "kept": "runtime ms",
 }
 """For every part the column that a speed-up speaks of."""
 
@@ -70,6 +71,15 @@ TABLES = {
         "Gates of critical data routing paths over 30 plain forward and backward passes of the same images",
         (*PLACE, "passes ms", "routing ms", "ratio", "ratio, channels together", "speed-up", "ms per image"),
         ("routing",),
+    ),
+    "kept": Layout(
+        "A decoupled network that keeps some percent of its filters: the chosen filters alone over the dense network; "
+        "MACs are what operations alone would say",
+        (
+            *("part", *PLACE, "dense ms", "masked ms", "runtime ms", "all on ms", "filters", "MACs", "ratio"),
+            *("masked over dense", "over all on", "speed-up"),
+        ),
+        ("kept",),
     ),
     "memory": Layout(
         "Peak memory of the forward pass, and how much extraction takes above it",

@@ -41,7 +41,8 @@ Parts = Annotated[
     typer.Option(
         "--part",
         help="What to time: full (paths), last=N (partial paths, with their forward pass), similarity (of ranks 1 and "
-        "2 to class paths), profile (class paths of --data, wall clock), merge (of class paths) or routing (gates of "
+        "2 to class paths), profile (class paths of --data, wall clock), merge (of class paths), "
+        "kept=PERCENT (a decoupled network with so many filters on) or routing (gates of "
         "CDRP over plain passes); may be repeated.  "
         "[default: full; with --curve none]",
         metavar="PART",

@@ -29,7 +29,7 @@ from netpaths.decoupling._instructions import (
     RECORD,
     THRESHOLD,
 )
-from netpaths.decoupling.controller import Controller, Gate
+from netpaths.decoupling.controller import Controller, Gate, ScatteringGate
 from netpaths.decoupling.foreign import Foreign
 from netpaths.decoupling.placement import Memory, Operation, Rows, Shape, Value, size_of, whole
 from netpaths.graph import Graph, Node, rows_and_cols
@@ -150,7 +150,7 @@ class Lowering:
         if not node.module:
             return True
         kind = type(self.graph.module.get_submodule(node.module))
-        return kind.__module__.startswith("torch.nn.modules.") or kind in (Controller, Gate)
+        return kind.__module__.startswith("torch.nn.modules.") or kind in (Controller, Gate, ScatteringGate)
 
     def fusable(self, program: Program, name: str) -> Operation | None:
         """The operation that wrote the node's value, where its only reader may still change it."""
@@ -334,17 +334,21 @@ def _fixed(program: Program, node: Node, on: Tensor) -> None:
 
 
 def lower_gate(own: Lowering, node: Node) -> Write | None:
-    """A gate copies nothing: it takes filters off the list."""
+    """A gate copies nothing, it takes filters off the list; one that scatters then copies those that are on."""
     chosen = own.graph.nodes[node.inputs[-1]]
     native = chosen.family is not None and chosen.family.name == "controller" and own.write(chosen.name) is not None
     if len(node.inputs) != 2 or not native:
         return None
+    module = own.graph.module.get_submodule(node.module)
 
     def write(program: Program) -> None:
         source, code = (program.values[name] for name in node.inputs)
         target = program.alias(source, source.shape[0])
         program.add(Operation(GATE, [source, code, target], lambda: [source.record, code.record, target.record]))
         program.values[node.name] = target
+        if isinstance(module, ScatteringGate):
+            program.values[node.name] = program.value(node.shape)
+            _move(program, target, program.values[node.name], Planes(module.kept.numpy(), 0, 1, 0, 1), False)
 
     return write
 

@@ -18,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from netpaths.ablation import Curve
-from netpaths.benchmark.timing import milliseconds, ratio, rounds
+from netpaths.benchmark.decoupling import macs_share, speed_row, speeds
 from netpaths.data import Images
 from netpaths.decoupling.cost import Cost
 from netpaths.decoupling.files import save_decoupled
 from netpaths.decoupling.insertion import Decoupled, decouple
 from netpaths.decoupling.observed import Observed
 from netpaths.decoupling.removal import remove_unused
-from netpaths.decoupling.runtime import accelerate
 from netpaths.decoupling.training import Recipe, evaluate, train_decoupled
 from netpaths.errors import BadOption
 from netpaths.files import write_json
@@ -48,6 +47,9 @@ ORDERS: tuple[Any, ...] = (("remove", "random"), ("remove", "outside"), ("keep",
 """A path's filters switched off, as many filters that were off anyway or anywhere, and a share of the path alone."""
 
 CODES = "codes"
+TIMED = 4
+"""Batches of different images in every round of the timing."""
+
 Rows = list[dict[str, Any]]
 
 
@@ -203,57 +205,26 @@ def _codes(network: Decoupled, images: Images) -> tuple[dict[str, NDArray[np.flo
 
 
 def _latency(subject: Subject, plan: DecouplingPlan, trained: Mapping[float, Trained], progress: Progress) -> Rows:
-    """Milliseconds of a batch: dense in torch, decoupled in torch, only chosen filters, and the same kernels with all.
-
-    Medians over rounds in which all take turns; "over" is the median of a round's ratio.
-    """
+    """Milliseconds of a batch: dense and masked in torch, the chosen filters alone, and the same kernels with all."""
     rows: Rows = []
     title, total = "timing", len(trained) * len(plan.batches)
     progress(title, 0, total, "settings")
     for (target, own), batch in itertools.product(trained.items(), plan.batches):
-        images = [
-            subject.test[start : start + batch][0] for start in range(0, min(4 * batch, len(subject.test)), batch)
-        ]
-        example = images[0][:1]
-        graph, fast = Graph(own.network, example), accelerate(own.network, example)
-        layers = own.network.layers
-        everything = {name: torch.ones(own.network.controller(name).excite.out_features).bool() for name in layers}
-        every = accelerate(own.network, example, fixed=everything)
-        macs = _share_of(graph, torch.cat(images))
-        stages = {
-            "dense": lambda _: [subject.graph.module(each) for each in images],  # noqa: B023
-            "masked": lambda _: [graph.module(each) for each in images],  # noqa: B023
-            "runtime": lambda _: [fast(each) for each in images],  # noqa: B023
-            "all on": lambda _: [every(each) for each in images],  # noqa: B023
-        }
-        with torch.no_grad():
-            times = {name: taken / len(images) for name, taken in rounds(stages, plan.repeats, example.device).items()}
-        found = ratio(times["runtime"], times["dense"])
+        images = subject.test[: TIMED * batch][0]
+        found = speed_row(speeds(subject.graph.module, own.network, images.split(batch), plan.repeats))  # type: ignore[no-untyped-call]
+        ratios = {"over dense": "ratio", "low": "ratio low", "high": "ratio high"}
         rows.append(
             {
                 "target": target,
                 "batch": batch,
                 "threads": torch.get_num_threads(),
-                **{f"{name} ms": milliseconds(taken) for name, taken in times.items()},
-                "MACs": macs,
-                "over dense": found["ratio"],
-                "low": found["ratio low"],
-                "high": found["ratio high"],
-                "masked over dense": ratio(times["masked"], times["dense"])["ratio"],
-                "over all on": ratio(times["runtime"], times["all on"])["ratio"],
+                **{name: value for name, value in found.items() if name not in ratios.values()},
+                **{name: found[other] for name, other in ratios.items()},
+                "MACs": macs_share(Graph(own.network, images[:1]), images),
             }
         )
         progress(title, len(rows), total, "settings")
     return rows
-
-
-def _share_of(graph: Graph, images: torch.Tensor) -> float:
-    """The mean share of the dense network's multiply–accumulates that ``images`` need."""
-    cost = Cost(graph)
-    with torch.no_grad():
-        trace = graph.run(images, record=[layer.controller for layer in cost.decoupled])
-    found = {layer.convolution: trace[layer.controller] for layer in cost.decoupled}
-    return float(cost.of(found).mean() / cost.dense)
 
 
 def _network(own: Subject) -> Decoupled:
