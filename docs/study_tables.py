@@ -108,8 +108,10 @@ def _areas(run: Run) -> Rows:
 
 
 def _differences(run: Run) -> Rows:
-    names = ("form", "classifier", "attack", "n", "difference")
-    return [{**{name: row[name] for name in names}, "95% interval": _ends(row)} for row in run["differences"]]
+    names = ("first", "second", "form", "classifier", "attack", "n", "difference")
+    return [
+        {**{name: row[name] for name in names if name in row}, "95% interval": _ends(row)} for row in run["differences"]
+    ]
 
 
 def _unseen(run: Run) -> Rows:
@@ -135,6 +137,21 @@ def _seconds(run: Run) -> Rows:
     return [*rows, {"stage": "everything", "seconds": sum(run["seconds"].values())}]
 
 
+def _latency(run: Run) -> Rows:
+    names = ("target", "batch", "threads", "dense ms", "masked ms", "runtime ms", "all on ms")
+    more = ("over dense", "MACs", "masked over dense", "over all on")
+    return [{name: row[name] for name in (*names, *more)} for row in run["latency"]]
+
+
+def _rivals(part: Callable[[Run], Rows]) -> Callable[[Run], Rows]:
+    """A table of the comparison of notions of path inside another study."""
+    return lambda run: part(run["rivals"])
+
+
+COST = _columns(
+    "cost", "notion", "ms per image", "ms per image, batch", "forward ms", "bytes per image", "times the first"
+)
+
 TABLES: Mapping[str, Callable[[Run], Rows]] = {
     "sparsity": _sparsity,
     "sweep": _sweep,
@@ -146,9 +163,19 @@ TABLES: Mapping[str, Callable[[Run], Rows]] = {
     "areas": _areas,
     "differences": _differences,
     "unseen": _unseen,
-    "cost": _columns(
-        "cost", "notion", "ms per image", "ms per image, batch", "forward ms", "bytes per image", "times the first"
-    ),
+    "cost": COST,
+    "curve": _columns("curve", "target", "accuracy", "filters on", "MACs"),
+    "latency": _latency,
+    "losses": _columns("losses", "loss", "accuracy", "filters on", "MACs", "distinct paths", "neighbours", "nats"),
+    "filters": _columns("filters", "layer", "filters", "always off", "always on", "varying", "class range", "nats"),
+    "pairs": _columns("pairs", "layer", "varying", "pairs", "near copies", "opposites"),
+    "distinct": _columns("distinct", "layer", "images", "distinct", "share", "most common"),
+    "within": _columns("within", "class", "images", "own", "nearest other"),
+    "static": _columns("static", "classes", "filters kept", "parameters", "MACs", "before", "accuracy"),
+    "codes": _rivals(_areas),
+    "codes differences": _rivals(_differences),
+    "codes cost": _rivals(COST),
+    "codes attacks": _rivals(_attacks),
     "attacks": _attacks,
     "seconds": _seconds,
 }

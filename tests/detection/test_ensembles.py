@@ -60,3 +60,10 @@ def test_the_seed_decides(detector, make_features):
 def test_wrong_size_is_named(make_features):
     with pytest.raises(BadOption, match="trees must be at least 1, not 0"):
         RandomForest(trees=0).fit(make_features())
+
+
+def test_values_that_say_nothing_score_alike() -> None:
+    """Half of the images are attacked and all look the same: no stump is better than chance."""
+    values, truth = np.ones((8, 3)), np.arange(8) % 2 == 0
+    detector = AdaBoost().fit(values, truth, (("a", 1), ("b", 1), ("c", 1)))
+    assert detector.score(values).tolist() == [0.0] * 8

@@ -132,7 +132,7 @@ class GradientBoosting(_Ensemble):
 
 
 class AdaBoost(_Ensemble):
-    """Weighted vote of boosted stumps (SAMME): a score in [−2, 2].
+    """Weighted vote of boosted stumps (SAMME): a score in [−2, 2]; 0 for all where no stump beats chance.
 
     Source: Qiu et al., CVPR 2019, with the artifact's settings (50 stumps, scikit-learn's defaults otherwise).
     """
@@ -144,8 +144,15 @@ class AdaBoost(_Ensemble):
 
     def _grow(self, values: Floats, truth: Ints) -> Trees:
         from sklearn.ensemble import AdaBoostClassifier
+        from sklearn.tree import DecisionTreeClassifier
 
-        grown = AdaBoostClassifier(n_estimators=self.trees, random_state=self.seed, **_samme()).fit(values, truth)
+        try:
+            grown = AdaBoostClassifier(n_estimators=self.trees, random_state=self.seed, **_samme()).fit(values, truth)
+        except ValueError as error:
+            if "worse than random" not in str(error):
+                raise
+            stump = DecisionTreeClassifier(max_depth=1).fit(values, truth).tree_
+            return Trees.of([stump], [np.zeros(stump.node_count)])
         trees = [member.tree_ for member in grown.estimators_]
         shares = grown.estimator_weights_[: len(trees)] / grown.estimator_weights_[: len(trees)].sum()
         votes = [np.where(tree.value[:, 0, 1] > tree.value[:, 0, 0], 1.0, -1.0) for tree in trees]
