@@ -25,7 +25,7 @@ from netpaths.studies.head_to_head import RivalsPlan
 from netpaths.zoo import save_weights
 from trained import trained
 
-RECIPE = Recipe(epochs=4, batch_size=32, lr=0.01, objective=Objective(kept=0.5, distillation=1.0))
+RECIPE = Recipe(epochs=4, batch_size=32, lr=0.01, pace=3, objective=Objective(kept=0.5, distillation=1.0))
 RIVALS = RivalsPlan(
     attacks=("fgsm",), controls=("noise",), attacked=40, calibration=40, profiled=5, bootstrap=50, timed=2
 )

@@ -21,7 +21,9 @@ from netpaths.errors import BadFile, BadInput, BadOption, BadWeights
 from netpaths.training import accuracy, shuffled
 from netpaths.zoo import load_model
 
-QUICK = Recipe(epochs=3, batch_size=32, lr=0.05, objective=Objective(distillation=1.0, information=0.1), shift=1)
+QUICK = Recipe(
+    epochs=3, batch_size=32, lr=0.05, pace=3, hold=1, objective=Objective(distillation=1.0, information=0.1), shift=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_training_keeps_what_is_asked_for_and_the_accuracy(digits_lenet: nn.Modu
     history = train_decoupled(
         network,
         load_data("digits"),
-        Recipe(epochs=8, batch_size=32, lr=0.02, objective=objective),
+        Recipe(epochs=8, batch_size=32, lr=0.02, pace=3, hold=1, objective=objective),
         digits_test,
         digits_lenet,
     )

@@ -24,7 +24,7 @@ from .conftest import Call
 
 DATA = "--data digits --limit 160"
 MODEL = "--model lenet5 --weights runs/lenet5"
-COMMAND = f"decouple {MODEL} {DATA} --layers conv1,conv2 --epochs 3 --batch-size 16 --lr 0.02"
+COMMAND = f"decouple {MODEL} {DATA} --layers conv1,conv2 --epochs 3 --batch-size 16 --lr 0.02 --pace 3"
 
 
 @pytest.fixture(scope="session")

@@ -51,14 +51,14 @@ class Recipe:
     """
 
     epochs: int = 10
-    batch_size: int = 128
-    lr: float = 0.02
-    pace: float = 3.0
-    hold: float = 1.0
+    batch_size: int = 64
+    lr: float = 0.003
+    pace: float = 50.0
+    hold: float = 0.5
     momentum: float = 0.9
     weight_decay: float = 1e-4
     milestones: tuple[float, ...] = (0.7, 0.9)
-    ramp: float = 0.4
+    ramp: float = 0.45
     settle: float = 0.5
     objective: Objective = field(default_factory=Objective)
     shift: int = 0

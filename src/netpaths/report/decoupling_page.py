@@ -38,7 +38,7 @@ def write_decoupling_report(findings: DecouplingFindings, folder: Path) -> Path:
     sections = [
         _speed(findings),
         _training(findings),
-        _losses(findings),
+        *([_losses(findings)] if findings.losses else []),
         _firing(findings),
         _alike(findings),
         _class_paths(findings),
