@@ -21,7 +21,7 @@ from netpaths.decoupling.layers import decoupled_layers, zero_channels
 from netpaths.decoupling.loss import Objective
 from netpaths.decoupling.observed import Observed
 from netpaths.errors import BadFile, BadInput, BadOption, BadWeights, UnknownNode
-from netpaths.zoo import save_weights
+from netpaths.zoo import Restricted, save_weights
 
 
 class Block(nn.Module):
@@ -502,6 +502,15 @@ def test_saved_and_loaded_networks_are_alike(tmp_path) -> None:  # type: ignore[
     assert not again.training
     with pytest.raises(BadWeights, match="does not fit the model"):
         load_decoupled(file, load_model("resnet20", classes=6))
+
+
+def test_a_narrowed_network_is_narrowed_again(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    x = torch.rand(2, 1, 28, 28)
+    network = decouple(Restricted(load_model("lenet5", classes=12), (3, 7, 11)), x[:1])
+    file = save_decoupled(network, tmp_path / "model.safetensors", "lenet5", (1, 28, 28), 12, None, (3, 7, 11))
+    assert torch.equal(load_decoupled(file)(x), network(x))
+    assert network(x).shape == (2, 3)
 
 
 def test_files_that_hold_no_decoupled_network(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -164,7 +164,7 @@ def decouple(
         history = _train(decoupled, network, parts, recipe, run, quiet)
         more = {"kept": history[-1]["kept"], "accuracy": history[-1]["accuracy"]}
         file = save_decoupled(
-            decoupled, run.path("model.safetensors"), model, parts[0].shape, graph.classes, normalize, more
+            decoupled, run.path("model.safetensors"), model, parts[0].shape, graph.classes, normalize, more=more
         )
         _write(run, history)
     session.say(table("", _rows(before, history)), f"wrote {file}")

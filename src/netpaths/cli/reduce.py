@@ -108,7 +108,7 @@ def reduce(
         reduced = remove_unused(network, union([known[label] for label in labels]))
         layers = _layers(network, reduced)
         found = _before_and_after(network, reduced, images)
-        _save(reduced, run.path(WEIGHTS), model, weights, graph.classes, labels)
+        _save(reduced, run.path(WEIGHTS), model, weights, labels)
         _write(run, layers, found)
     session.say(table("", layers), table("", _rows(found)), f"wrote {run.path(WEIGHTS)}")
     session.finish({"out": out, "classes": labels, "layers": layers, **found})
@@ -223,14 +223,15 @@ def _measured(network: Decoupled, images: Images | None) -> dict[str, float]:
     return found if images is None else {**found, "accuracy": accuracy(network, images)}
 
 
-def _save(reduced: Decoupled, file: Path, model: str, weights: Path, classes: int, labels: Sequence[int]) -> None:
+def _save(reduced: Decoupled, file: Path, model: str, weights: Path, labels: Sequence[int]) -> None:
     """Write the network, to be made as that in ``weights``."""
     from netpaths.decoupling.files import save_decoupled
     from netpaths.runs import file_of
     from netpaths.zoo import read_header
 
-    normalize = read_header(file_of(weights, WEIGHTS))["decoupled"]["normalize"]
-    save_decoupled(reduced, file, model, reduced.input_shape, classes, normalize, {"reduced to": labels})
+    header = read_header(file_of(weights, WEIGHTS))
+    made = {name: header["decoupled"].get(name) for name in ("normalize", "restricted")}
+    save_decoupled(reduced, file, model, reduced.input_shape, header["classes"], **made, more={"reduced to": labels})
 
 
 def _write(run: Any, layers: Sequence[Mapping[str, Any]], found: Mapping[str, Mapping[str, float]]) -> None:

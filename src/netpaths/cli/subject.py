@@ -60,8 +60,7 @@ def load_network(
         own = header.get("model")
         if own != name:
             raise BadOption(f"{file} holds a decoupled {own}, not {name}; use --model {own}")
-        plain = load_model(name, None, classes, normalize or header["decoupled"]["normalize"])
-        return load_decoupled(file, plain).to(place)
+        return load_decoupled(file, normalize=normalize).to(place)
     return load_model(name, file, classes, normalize).to(place)
 
 

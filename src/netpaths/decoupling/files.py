@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from netpaths.decoupling.insertion import Decoupled, decouple
 from netpaths.decoupling.removal import keep_filters, kept_filters
 from netpaths.errors import BadOption, BadWeights
 from netpaths.runs import file_of
-from netpaths.zoo import load_model, load_weights, read_header, save_weights
+from netpaths.zoo import Restricted, load_model, load_weights, read_header, save_weights
 
 WEIGHTS = "model.safetensors"
 """What a run folder calls the network's file."""
@@ -26,37 +26,48 @@ def save_decoupled(
     shape: tuple[int, ...],
     classes: int,
     normalize: Any = None,
+    restricted: Sequence[int] | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``network`` as safetensors, atomically; returns the path.
 
-    model, classes, normalize: how `netpaths.load_model` makes the plain network. shape: of an image. more: whatever
-    else the header should hold, such as the recipe. The header also says which filters are left of a layer that lost
-    some. Raises BadWeights for another file ending, and StorageFull.
+    model, classes, normalize: how `netpaths.load_model` makes the plain network. shape: of an image. restricted: the
+    classes that it was then narrowed to (`netpaths.zoo.Restricted`), None for all. more: whatever else the header
+    should hold, such as the recipe. The header also says which filters are left of a layer that lost some. Raises
+    BadWeights for another file ending, and StorageFull.
     """
-    decoupled = {"layers": list(network.layers), "shape": list(shape), "normalize": normalize}
+    decoupled: dict[str, Any] = {"layers": list(network.layers), "shape": list(shape), "normalize": normalize}
+    decoupled |= {} if restricted is None else {"restricted": list(restricted)}
     kept = kept_filters(network)
     decoupled |= {"kept": kept} if kept else {}
     return save_weights(network, path, {**(more or {}), "model": model, "classes": classes, "decoupled": decoupled})
 
 
-def load_decoupled(place: Path | str, model: nn.Module | None = None) -> Decoupled:
+def load_decoupled(place: Path | str, model: nn.Module | None = None, normalize: Any = None) -> Decoupled:
     """The decoupled network in a file, or in the run folder of ``netpaths decouple``, in evaluation mode.
 
-    model: the plain network, with any weights; None makes it as the file says. Raises BadFile for no such file,
-    BadOption for the weights of a plain network, and BadWeights for weights that do not fit.
+    model: the plain network, with any weights; None makes it as the file says. normalize: the pixel normalisation
+    in front of it instead of the file's. Raises BadFile for no such file, BadOption for the weights of a plain network,
+    and BadWeights for weights that do not fit.
     """
     file = file_of(place, WEIGHTS)
     header = read_header(file)
     if "decoupled" not in header:
         raise BadOption(f"{file} holds no decoupled network; make one with netpaths decouple")
     found = header["decoupled"]
-    plain = model if model is not None else load_model(header["model"], None, _classes(header), found["normalize"])
+    plain = _plain(header, normalize) if model is None else model
     network = decouple(plain, _example(plain, found["shape"]), found["layers"])
     if "kept" in found:
         network = _reduced(network, found["kept"], file)
     load_weights(network, file)
     return network
+
+
+def _plain(header: Mapping[str, Any], normalize: Any) -> nn.Module:
+    """The network that controllers were put into, with random weights."""
+    found = header["decoupled"]
+    plain = load_model(header["model"], None, _classes(header), normalize or found["normalize"])
+    return Restricted(plain, found["restricted"]) if "restricted" in found else plain
 
 
 def _reduced(network: Decoupled, kept: Mapping[str, list[int]], file: Path) -> Decoupled:

@@ -41,6 +41,7 @@ from netpaths.studies.decoupling_plan import DecouplingPlan
 from netpaths.studies.effective_path import Clock, describe_data, describe_model
 from netpaths.studies.experiment import Progress, Subject, ablation_curves, balanced_order
 from netpaths.training import accuracy, in_mode
+from netpaths.zoo import Restricted
 
 FILES = ("model.safetensors", "networks", "summary.json", "report.html", "figures", "tables")
 ORDERS: tuple[Any, ...] = (("remove", "random"), ("remove", "outside"), ("keep", "random"))
@@ -144,12 +145,16 @@ def _save(
     subject: Subject, trained: Mapping[float, Trained], plan: DecouplingPlan, folder: FilePath, names: Names
 ) -> None:
     """Every network under networks/, the main one also as the run's own."""
-    shape = subject.train.shape
+    shape, model = subject.train.shape, subject.model
+    restricted = model.classes.tolist() if isinstance(model, Restricted) else None
+    with torch.no_grad():
+        inner = model.model if isinstance(model, Restricted) else model
+        classes = int(inner(subject.train[:1][0]).shape[1])
     for target, own in trained.items():
         files = [folder / "networks" / f"kept-{target:g}.safetensors"]
         files += [folder / "model.safetensors"] if target == plan.main else []
         for file in files:
-            save_decoupled(own.network, file, names.model, shape, subject.graph.classes, names.normalize)
+            save_decoupled(own.network, file, names.model, shape, classes, names.normalize, restricted)
 
 
 def _dense(subject: Subject) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 class Restricted(nn.Module):
     """``model`` with the logits of ``classes`` alone, in that order: (batch, …) to (batch, len(classes))."""
 
+    classes: Tensor
+
     def __init__(self, model: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()
         self.model = model
