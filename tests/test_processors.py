@@ -24,7 +24,7 @@ RUNTIME = "random_residual or same_logits or big_convolutions"
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="tells numba of another x86 processor")
 @pytest.mark.parametrize(
-    ("file", "chosen", "least"), [("test_kernels.py", KERNELS, 80), ("test_decoupling_runtime.py", RUNTIME, 30)]
+    ("file", "chosen", "least"), [("test_kernels.py", KERNELS, 80), ("test_runtime.py", RUNTIME, 30)]
 )
 def test_kernels_agree_on_an_older_processor(file: str, chosen: str, least: int, tmp_path: Path) -> None:
     tests = Path(__file__).with_name(file)

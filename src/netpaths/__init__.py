@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from netpaths.decoupling.files import load_decoupled, save_decoupled
     from netpaths.decoupling.insertion import decouple
     from netpaths.decoupling.removal import remove_unused
-    from netpaths.decoupling.runtime import accelerate
     from netpaths.decoupling.training import train_decoupled
     from netpaths.detection import AdaBoost, Features, GradientBoosting, JointSimilarity, RandomForest
     from netpaths.detection.extraction import extract_features
+    from netpaths.runtime import accelerate
     from netpaths.zoo import load_model
 
 __version__ = "0.1.0"
 
 _LATER = {
     "AdaBoost": "netpaths.detection",
-    "accelerate": "netpaths.decoupling.runtime",
+    "accelerate": "netpaths.runtime",
     "Features": "netpaths.detection",
     "GradientBoosting": "netpaths.detection",
     "JointSimilarity": "netpaths.detection",

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-SOURCES = ("lanes/*.py", "decoupling/_*.py", "kernels/_*.py", "path/_*.py")
+SOURCES = ("lanes/*.py", "runtime/_*.py", "kernels/_*.py", "path/_*.py")
 """The files that hold numba source: compiled functions contain code from any of them."""
 
 

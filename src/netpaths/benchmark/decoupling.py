@@ -14,8 +14,8 @@ from netpaths.benchmark.timing import Seconds, columns, ratio, rounds
 from netpaths.decoupling.cost import Cost
 from netpaths.decoupling.insertion import Decoupled, decouple
 from netpaths.decoupling.observed import Observed
-from netpaths.decoupling.runtime import accelerate
 from netpaths.graph import Graph
+from netpaths.runtime import accelerate
 
 PAUSE = 0.02
 """Seconds between two kinds of work: the threads of the one before wait busily for a while."""

@@ -14,8 +14,9 @@ import numpy as np
 from numba import njit
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from netpaths.decoupling._instructions import BASE, CHANNELS, HEIGHT, LIST, MASK, PLANE, SPAN, STRIDE, WIDTH
-from netpaths.decoupling._tiles import (
+from netpaths.lanes import HOT, at, put
+from netpaths.runtime._instructions import BASE, CHANNELS, HEIGHT, LIST, MASK, PLANE, SPAN, STRIDE, WIDTH
+from netpaths.runtime._tiles import (
     FILTERS,
     VECTOR,
     every_second,
@@ -25,7 +26,6 @@ from netpaths.decoupling._tiles import (
     tile,
     weighted_rows,
 )
-from netpaths.lanes import HOT, at, put
 
 MOST_FILTERS = np.array(FILTERS)
 

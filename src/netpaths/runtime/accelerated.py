@@ -24,14 +24,14 @@ import torch
 from torch import Tensor, nn
 
 from netpaths.compiling import tolerant_cache
-from netpaths.decoupling._instructions import HEAD, SLOT
-from netpaths.decoupling.assembly import Assembled, Part, assemble
-from netpaths.decoupling.foreign import Foreign
 from netpaths.decoupling.insertion import FOLLOWED
 from netpaths.decoupling.layers import decoupled_layers
-from netpaths.decoupling.lowering import Lowering
 from netpaths.errors import BadInput, BadOption
 from netpaths.graph import Graph
+from netpaths.runtime._instructions import HEAD, SLOT
+from netpaths.runtime.assembly import Assembled, Part, assemble
+from netpaths.runtime.foreign import Foreign
+from netpaths.runtime.lowering import Lowering
 
 LINE = 16
 """Floats of a cache line."""
@@ -167,7 +167,7 @@ def _helpers() -> ThreadPoolExecutor:
 def _compiled(name: str) -> Any:
     """Compile on first use; numba caches the machine code on disk where it can."""
     with tolerant_cache():
-        from netpaths.decoupling import _program
+        from netpaths.runtime import _program
 
     return getattr(_program, name)
 

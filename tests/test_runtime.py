@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netpaths import CalculationPath, Graph, zoo
-from netpaths.decoupling.assembly import Part
 from netpaths.decoupling.controller import Controller, ScatteringGate
 from netpaths.decoupling.insertion import Decoupled, decouple
 from netpaths.decoupling.layers import decoupled_layers
 from netpaths.decoupling.removal import remove_unused
-from netpaths.decoupling.runtime import Accelerated, accelerate
 from netpaths.errors import BadInput, BadOption, UnknownNode
 from netpaths.path import union
+from netpaths.runtime import Accelerated, accelerate
+from netpaths.runtime.assembly import Part
 from networks import Network, random_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same.:UserWarning")

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netpaths.decoupling._instructions import (
+from netpaths.decoupling.controller import Controller, Gate, ScatteringGate
+from netpaths.graph import Graph, Node, rows_and_cols
+from netpaths.runtime._instructions import (
     ADD,
     AFFINE,
     CONV,
@@ -29,10 +31,8 @@ from netpaths.decoupling._instructions import (
     RECORD,
     THRESHOLD,
 )
-from netpaths.decoupling.controller import Controller, Gate, ScatteringGate
-from netpaths.decoupling.foreign import Foreign
-from netpaths.decoupling.placement import Memory, Operation, Rows, Shape, Value, size_of, whole
-from netpaths.graph import Graph, Node, rows_and_cols
+from netpaths.runtime.foreign import Foreign
+from netpaths.runtime.placement import Memory, Operation, Rows, Shape, Value, size_of, whole
 
 CLAMPS: Mapping[str, tuple[str, str, float, float]] = {
     "relu": ("", "", 0, inf),

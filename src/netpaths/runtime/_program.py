@@ -8,7 +8,7 @@ from __future__ import annotations
 from numba import njit
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from netpaths.decoupling._instructions import (
+from netpaths.runtime._instructions import (
     ADD,
     AFFINE,
     CONV,
@@ -27,7 +27,7 @@ from netpaths.decoupling._instructions import (
     THRESHOLD,
     WORTH,
 )
-from netpaths.decoupling._operations import (
+from netpaths.runtime._operations import (
     NORMAL,
     add,
     affine,
@@ -45,7 +45,7 @@ from netpaths.decoupling._operations import (
     threshold,
     tiles,
 )
-from netpaths.decoupling._tiles import VECTOR, VECTORS, added, float_at, seen, wait, wait_for_either
+from netpaths.runtime._tiles import VECTOR, VECTORS, added, float_at, seen, wait, wait_for_either
 
 PART = {**NORMAL, "inline": "always"}
 """For what others contain: compiling it alone as well would take as long again."""
