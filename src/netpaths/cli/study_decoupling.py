@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -116,13 +120,27 @@ def decoupling(
     if plan.rivals is not None:
         studied.check_attacks(plan.rivals.options, subject)
     inputs = {"model": subject.graph.fingerprint, "data": [subject.train.digest, subject.test.digest]}
-    with session.open_run(FILES, inputs) as folder, Stages(quiet) as stages:
+    with session.open_run(FILES, inputs) as folder, _kept(folder.path("networks")), Stages(quiet) as stages:
         names = Names(model, data, normalize, f"{model} on {data.partition(':')[0]}", folder.config["command_line"])
         findings = run(subject, plan, folder.folder, names, stages)
         write_summary(findings, folder.path("summary.json"))
         page = write_decoupling_report(findings, folder.folder)
     session.say(*_lines(findings), f"report: {page}")
     session.finish({"report": page, "curve": findings.curve, "latency": findings.latency})
+
+
+@contextmanager
+def _kept(networks: Path) -> Iterator[None]:
+    """Where the user stops the study, say what is kept of it."""
+    from netpaths.runs import Interrupted
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if not networks.is_dir():
+            raise
+        text = f"the epochs trained so far are kept in {networks}; the same command goes on from there"
+        raise Interrupted(text, getattr(stop, "number", signal.SIGINT)) from stop
 
 
 def _plan(given: Any) -> DecouplingPlan:

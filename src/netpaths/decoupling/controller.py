@@ -45,12 +45,17 @@ class Controller(nn.Module):
 
     def score(self, x: Tensor) -> Tensor:
         """z (batch, filters): positive for filters that compute."""
-        z: Tensor = self.excite(torch.relu(self.squeeze(x.flatten(2).mean(2))))
+        z: Tensor = self.excite(torch.relu(self.squeeze(pooled(x))))
         return z
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.score(x)
         return hashed(z) if self.training else (z > 0).to(z.dtype)
+
+
+def pooled(x: Tensor) -> Tensor:
+    """The mean of every channel: (batch, channels, …) to (batch, channels), however channels lie in memory."""
+    return x.mean(tuple(range(2, x.dim())))
 
 
 def hashed(z: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from netpaths.decoupling.controller import pooled
 from netpaths.errors import BadOption
 
 TEMPERATURE = 4.0
@@ -71,9 +72,9 @@ def alignment(code: Tensor, features: Tensor, direction: str = "output") -> Tens
 
     code: (batch, filters). features: (batch, filters, …), the filters' outputs in front of the gate.
     """
-    pooled = torch.log_softmax(features.flatten(2).mean(2), dim=1)
+    output = torch.log_softmax(pooled(features), dim=1)
     chosen = torch.log_softmax(code, dim=1)
-    target, other = (pooled, chosen) if direction == "output" else (chosen, pooled)
+    target, other = (output, chosen) if direction == "output" else (chosen, output)
     return F.kl_div(other, target, reduction="batchmean", log_target=True)
 
 
