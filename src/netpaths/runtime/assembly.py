@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from netpaths.runtime._instructions import EXPORT, IMPORT, WORTH
-from netpaths.runtime.lowering import Lowering, Program, Write
+from netpaths.runtime.lowering import Lowering
 from netpaths.runtime.placement import WHOLE, Operation, mask, placed, whole
+from netpaths.runtime.program import Program, Write
 
 Order = Sequence[str | Sequence[str]]
 """Foreign nodes, and between them the native ones that run as one part."""
