@@ -162,6 +162,22 @@ def test_the_command_leaves_a_page_and_a_summary(tmp_path: Path) -> None:
     assert load_decoupled(out).layers == ("conv2",)
 
 
+def test_a_stopped_study_says_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decoupling, "_losses", stop)
+    out = tmp_path / "run"
+    command = f"study decoupling --model lenet5 --data digits --limit 40 --fired 2 --quick --quiet --out {out}"
+    assert cli.run(command.split()) == 130
+    assert (
+        f"the epochs trained so far are kept in {out / 'networks'}; the same command goes on" in capsys.readouterr().err
+    )
+    assert (out / "networks" / "kept-0.7.checkpoint.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -80,10 +80,8 @@ def run(
     plan.check()
     clock = Clock()
     subject = replace(subject, train=subject.train.in_memory(), test=subject.test.in_memory())
-    trained = {
-        target: _trained(subject, plan.at(target), plan, folder, f"kept-{target:g}", progress)
-        for target in plan.targets
-    }
+    found = {target: _target(subject, plan, folder, target, progress) for target in plan.targets}
+    trained = dict(sorted(found.items(), reverse=True))
     main = trained[plan.main].network
     _save(subject, trained, plan, folder, names)
     clock.lap("training")
@@ -121,6 +119,11 @@ def run(
         seconds=clock.seconds,
         **read,
     )
+
+
+def _target(subject: Subject, plan: DecouplingPlan, folder: FilePath, target: float, progress: Progress) -> Trained:
+    """The network trained for a share of filters."""
+    return _trained(subject, plan.at(target), plan, folder, f"kept-{target:g}", progress)
 
 
 def _trained(
