@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -14,6 +18,8 @@ from netpaths.training import train
 from netpaths.zoo import load_model
 
 torch.set_num_threads(1)
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +45,18 @@ def digits_lenet() -> nn.Module:
     model = load_model("lenet5")
     train(model, load_data("digits"), epochs=8)
     return model
+
+
+@pytest.fixture(scope="module")
+def study_tables() -> Iterator[ModuleType]:
+    """docs/study_tables.py as a module, with those it reads from beside it."""
+    names = ("generate", "results_page", "performance_page", "study_tables")
+    for name in names:
+        spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    yield sys.modules["study_tables"]
+    for name in names:
+        sys.modules.pop(name, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from netpaths.studies.decoupling_plan import VARIANTS, DecouplingPlan
 from netpaths.studies.experiment import Subject
 from netpaths.studies.head_to_head import RivalsPlan
 from netpaths.zoo import save_weights
+from test_head_to_head import CDRP
+from test_head_to_head import RIVALS as RIVALS_TABLES
 from trained import trained
 
 RECIPE = Recipe(epochs=4, batch_size=32, lr=0.01, pace=3, objective=Objective(kept=0.5, distillation=1.0))
@@ -42,6 +45,10 @@ PLAN = DecouplingPlan(
     ablated=16,
     rivals=RIVALS,
     extracted=16,
+)
+DECOUPLING = (
+    *("curve", "latency", "losses", "filters", "pairs", "distinct", "within", "static"),
+    *("codes", "codes differences", "codes cost", "codes attacks"),
 )
 NAMES = decoupling.Names("lenet5", "digits", None, "lenet5 on digits", "netpaths study decoupling")
 
@@ -145,6 +152,18 @@ def test_detection_is_of_three_notions(findings: DecouplingFindings) -> None:
         ("CDRP", "decoupling"),
     }
     assert [row["notion"] for row in findings.rivals.cost] == ["effective path", "CDRP", "decoupling"]
+
+
+def test_every_table_can_be_made(findings: DecouplingFindings, study_tables: ModuleType, tmp_path: Path) -> None:
+    decoupling.write_summary(findings, tmp_path / "summary.json")
+    run = json.loads((tmp_path / "summary.json").read_text())
+    assert {*DECOUPLING, *RIVALS_TABLES, *CDRP} == set(study_tables.TABLES)
+    for name in DECOUPLING:
+        text = study_tables.section(name, run)
+        assert text.startswith("Made by `netpaths study decoupling`."), name
+        assert len(text.splitlines()) >= 5, name
+    curve = study_tables.section("curve", run)
+    assert f"| 0.5 | {findings.of(0.5)['accuracy']:.3g} |" in curve
 
 
 def test_the_command_leaves_a_page_and_a_summary(tmp_path: Path) -> None:

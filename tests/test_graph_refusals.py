@@ -39,7 +39,7 @@ def test_every_unsupported_node_is_listed_before_any_work() -> None:
     message = str(caught.value)
     for part in ("gelu (GELU)", "erf (erf)", "bilinear (GLU)", "bilinear_1 (GLU)", "cumsum (cumsum)"):
         assert part in message
-    assert "Supported: activation, addition, average pooling, batch norm, convolution, identity, linear" in message
+    assert "Supported: activation, addition, average pooling, batch norm, controller, convolution, gate" in message
     assert "fc" not in message
     assert ran == []
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import re
 import shlex
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -270,21 +268,6 @@ CDRP = ("sparsity", "sweep", "detection", "separation", "agreement", "dead", "cu
 
 
 @pytest.fixture(scope="module")
-def study_tables() -> Iterator[ModuleType]:
-    """docs/study_tables.py as a module, with those it reads from beside it."""
-    names = ("generate", "results_page", "performance_page", "study_tables")
-    for name in names:
-        spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    yield sys.modules["study_tables"]
-    for name in names:
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture(scope="module")
 def runs(done: Done, subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folder of the run above, and that of a small study of gates whose command names directories."""
     folder = tmp_path_factory.mktemp("tables") / "gates"
@@ -324,7 +307,7 @@ def cells(section: str) -> tuple[list[str], list[list[str]]]:
 
 
 def test_every_table_can_be_made_and_names_no_directory(study_tables: ModuleType, sections: dict[str, str]) -> None:
-    assert {*RIVALS, *CDRP} == set(study_tables.TABLES)
+    assert {*RIVALS, *CDRP} <= set(study_tables.TABLES)
     for name, text in sections.items():
         run = name.partition("/")[0]
         study = {"rivals": "head-to-head", "gates": "cdrp"}[run]
@@ -348,10 +331,11 @@ def test_tables_hold_the_summarys_numbers(done: Done, sections: dict[str, str]) 
             expected = [done.area(notion, form, classifier, attack) for attack in header[3:]]
             assert areas == [f"{value:.3g}" for value in expected]
     header, rows = cells(sections["rivals/differences"])
-    assert header == ["form", "classifier", "attack", "n", "difference", "95% interval"]
+    assert header == ["first", "second", "form", "classifier", "attack", "n", "difference", "95% interval"]
     for row, expected in zip(rows, done.summary["differences"], strict=True):
-        assert row[:4] == [expected["form"], expected["classifier"], expected["attack"], str(expected["n"])]
-        assert row[5] == f"{expected['low']:.3f} to {expected['high']:.3f}".replace("-", "−")
+        named = [expected[name] for name in ("first", "second", "form", "classifier", "attack")]
+        assert row[:6] == [*named, str(expected["n"])]
+        assert row[7] == f"{expected['low']:.3f} to {expected['high']:.3f}".replace("-", "−")
     header, rows = cells(sections["rivals/unseen"])
     assert header == ["form", "classifier", "notion", *ATTACKS]
     assert len(rows) == 14
