@@ -380,6 +380,7 @@ def test_cost_by_hand(network: Decoupled, images: Tensor) -> None:
     }
     assert {name: layer.macs for name, layer in cost.layers.items()} == full
     assert cost.dense == sum(full.values())
+    assert cost.most() == cost.dense + cost.controllers
     pooled = 6 * 81 + 8 * 25 + 6 * 81
     assert cost.controllers == pooled + (6 * 1 + 1 * 8) + (8 * 2 + 2 * 8) + (6 * 1 + 1 * 8)
     codes = Observed(network)(images).codes

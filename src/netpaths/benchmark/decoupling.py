@@ -75,8 +75,8 @@ def speeds(dense: nn.Module, network: Decoupled, images: Sequence[torch.Tensor],
     """
     example = images[0][:1]
     masked, fast = Graph(network, example).module, accelerate(network, example)
-    widths = {name: network.controller(name).excite.out_features for name in network.layers}
-    every = accelerate(network, example, fixed={name: torch.ones(width).bool() for name, width in widths.items()})
+    everything = {name: torch.ones(width).bool() for name, width in network.widths.items()}
+    every = accelerate(network, example, fixed=everything)
     stages: dict[str, Any] = {}
     for name, run in {"dense": dense, "masked": masked, "runtime": fast, "all on": every}.items():
         stages[f"{name} pause"] = lambda _: sleep(PAUSE)

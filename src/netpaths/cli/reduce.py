@@ -188,9 +188,7 @@ def _of_classes(images: Images, labels: Sequence[int], shape: tuple[int, ...], l
 
 def _layers(network: Decoupled, reduced: Decoupled) -> list[dict[str, Any]]:
     """Filters of every layer before and after."""
-    before, after = (
-        {layer: each.controller(layer).excite.out_features for layer in each.layers} for each in (network, reduced)
-    )
+    before, after = network.widths, reduced.widths
     return [
         {"layer": layer, "filters": width, "kept": after[layer], "share": after[layer] / width}
         for layer, width in before.items()
@@ -204,21 +202,15 @@ def _before_and_after(network: Decoupled, reduced: Decoupled, images: Images | N
 
 
 def _measured(network: Decoupled, images: Images | None) -> dict[str, float]:
-    import torch
-
     from netpaths.decoupling.cost import Cost
     from netpaths.graph import Graph
     from netpaths.training import accuracy
 
-    excite = {layer: network.controller(layer).excite for layer in network.layers}
-    everything = {layer: each.weight.new_ones(1, each.out_features) for layer, each in excite.items()}
-    example = next(iter(excite.values())).weight.new_zeros(1, *network.input_shape)
-    with torch.no_grad():
-        macs = Cost(Graph(network, example)).of(everything)
+    example = next(network.parameters()).new_zeros(1, *network.input_shape)
     found: dict[str, float] = {
-        "filters": sum(each.out_features for each in excite.values()),
+        "filters": sum(network.widths.values()),
         "parameters": sum(each.numel() for each in network.parameters()),
-        "macs": round(float(macs)),
+        "macs": Cost(Graph(network, example)).most(),
     }
     return found if images is None else {**found, "accuracy": accuracy(network, images)}
 

@@ -74,6 +74,11 @@ class Cost:
         """Multiply–accumulates of every image, controllers included: (batch,) float64."""
         return torch.stack(list(self.by_layer(codes).values())).sum(0) + self.controllers
 
+    def most(self) -> int:
+        """Multiply–accumulates of an image for which every filter is on, controllers included."""
+        widths = {layer.convolution: self.graph.nodes[layer.convolution].shape[0] for layer in self.decoupled}
+        return round(float(self.of({name: torch.ones(1, width) for name, width in widths.items()})))
+
 
 def _macs(graph: Graph, name: str) -> int:
     """Outputs times weights of each: padding counts, as is usual."""

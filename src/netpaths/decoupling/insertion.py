@@ -37,6 +37,11 @@ class Decoupled(fx.GraphModule):
         """The shape of the images it was made with."""
         return tuple(self.meta["input_shape"])
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """The number of filters of every decoupled layer, from input to output."""
+        return {layer: self.controller(layer).excite.out_features for layer in self.layers}
+
     def controller(self, layer: str) -> Controller:
         """The controller of a decoupled layer."""
         return cast(Controller, self._own("controllers")[layer])

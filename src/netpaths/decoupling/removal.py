@@ -69,7 +69,7 @@ def kept_filters(network: Decoupled) -> dict[str, list[int]]:
 
 def _used(network: Decoupled, path: Path) -> dict[str, list[int]]:
     """By layer the filters on ``path``."""
-    widths = {layer: (_width(network, layer),) for layer in network.layers}
+    widths = {layer: (width,) for layer, width in network.widths.items()}
     given = {layer: path[layer, "channel"].shape for layer in path.nodes("channel")}
     if given != widths:
         wanted = ", ".join(f"{layer} ({width})" for layer, (width,) in widths.items())
@@ -79,7 +79,7 @@ def _used(network: Decoupled, path: Path) -> dict[str, list[int]]:
 
 def _width(network: Decoupled, layer: str) -> int:
     """How many filters a layer has."""
-    return network.controller(layer).excite.out_features
+    return network.widths[layer]
 
 
 def _check(network: Decoupled, layer: str, filters: Sequence[int]) -> None:

@@ -182,8 +182,7 @@ def _begin(network: Decoupled, recipe: Recipe, classes: int) -> State:
     """Nothing trained yet."""
     device = device_of(network)
     with seeded(recipe.seed, device):
-        widths = {name: network.controller(name).excite.out_features for name in network.layers}
-        classifiers = heads(widths, classes).to(device)
+        classifiers = heads(network.widths, classes).to(device)
     own = {name: each for name, each in network.named_parameters() if each.requires_grad}
     new = [each for name, each in own.items() if name.startswith("controllers.")]
     old = [each for name, each in own.items() if not name.startswith("controllers.")]

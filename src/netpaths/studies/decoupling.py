@@ -323,8 +323,7 @@ def _parameters(network: torch.nn.Module) -> int:
 
 def _most(network: torch.nn.Module, images: Images) -> int:
     """Multiply–accumulates of an image with every filter on, controllers included."""
-    cost = Cost(Graph(network, images[:1][0]))
-    return cost.dense + cost.controllers
+    return Cost(Graph(network, images[:1][0])).most()
 
 
 def _ablation(own: Subject, plan: DecouplingPlan, progress: Progress) -> list[Curve]:
@@ -347,7 +346,7 @@ def _rivals(own: Subject, plan: DecouplingPlan, names: Names, progress: Progress
 def _settings(plan: DecouplingPlan, network: Decoupled) -> dict[str, Any]:
     return {
         "decoupled layers": len(network.layers),
-        "filters": sum(network.controller(name).excite.out_features for name in network.layers),
+        "filters": sum(network.widths.values()),
         "recipe": plan.recipe,
         "targets": list(plan.targets),
         "loss ablation epochs": plan.ablated_epochs,
