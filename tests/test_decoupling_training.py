@@ -141,6 +141,13 @@ def test_another_training_does_not_go_on_from_a_checkpoint(
         train_decoupled(made(digits_lenet), few, QUICK, held, digits_lenet, checkpoint=file)
     with pytest.raises(BadFile, match=r"other images"):
         train_decoupled(made(digits_lenet), held, replace(QUICK, epochs=1), held, digits_lenet, checkpoint=file)
+    other, once = made(digits_lenet), replace(QUICK, epochs=1)
+    with torch.no_grad():
+        next(other.parameters()).flatten()[0] += 1e-3
+    with pytest.raises(BadFile, match=r"other start"):
+        train_decoupled(other, few, once, held, digits_lenet, checkpoint=file)
+    with pytest.raises(BadFile, match=r"other plain network"):
+        train_decoupled(made(digits_lenet), few, once, held, other, checkpoint=file)
 
 
 def test_progress_counts_batches_and_tells_the_last_epoch(digits_lenet: nn.Module, few: Images, held: Images) -> None:

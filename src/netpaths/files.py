@@ -106,7 +106,7 @@ def save_tensors(
         "format": f"netpaths.{kind}",
         "schema": str(schema),
         "header": text,
-        "checksum": _checksum(text, arrays),
+        "checksum": checksum(text, arrays),
     }
     return write_atomically(path, lambda temporary: save_file(arrays, str(temporary), metadata))
 
@@ -127,7 +127,7 @@ def load_tensors(path: Path | str, kind: str, schema: int) -> tuple[dict[str, np
     except (SafetensorError, OSError, ValueError) as error:
         raise BadFile(f"{path} is truncated or not a safetensors file: {error}") from error
     text = metadata.get("header", "")
-    if _checksum(text, arrays) != metadata.get("checksum"):
+    if checksum(text, arrays) != metadata.get("checksum"):
         raise BadFile(f"{path} is corrupt: its checksum does not match its contents; make it again")
     return arrays, json.loads(text)
 
@@ -144,7 +144,8 @@ def _check_format(path: Path, kind: str, schema: int, metadata: Mapping[str, str
         )
 
 
-def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
+def checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """Hexadecimal SHA-256 over a text and over names, types, shapes and values of arrays, in the order of names."""
     digest = hashlib.sha256(header.encode())
     for name in sorted(arrays):
         array = arrays[name]

@@ -23,11 +23,11 @@ from netpaths.decoupling.insertion import Decoupled
 from netpaths.decoupling.loss import Objective, distillation, heads, parts
 from netpaths.decoupling.observed import Observed
 from netpaths.errors import BadFile, BadOption, BadWeights
-from netpaths.files import load_tensors, plain, save_tensors
+from netpaths.files import checksum, load_tensors, plain, save_tensors
 from netpaths.graph import Graph
 from netpaths.training import device_of, fitting, in_mode, seeded, shuffled
 
-KIND, SCHEMA = "decoupling-checkpoint", 1
+KIND, SCHEMA = "decoupling-checkpoint", 2
 LIMIT = 100_003
 """Seeds of neighbouring trainings lie so far apart that no epoch of one is an epoch of another."""
 
@@ -104,9 +104,8 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A training between two epochs: epochs done, classifiers of the codes, momentum, a row of figures per epoch."""
+    """A training between two epochs: classifiers of the codes, momentum, a row of figures per epoch done."""
 
-    done: int
     classifiers: nn.ModuleDict
     optimiser: torch.optim.SGD
     history: list[dict[str, float]]
@@ -131,7 +130,7 @@ def train_decoupled(
     batch with batches done, batches in all, and the last epoch's figures. stopped: called before it; it may raise.
     A row holds the loss and its parts (means over the images), the accuracy, the share of filters that are on and the
     multiply–accumulates as a share of the dense network's, and seconds. Raises BadOption, BadInput, BadFile for a
-    checkpoint of another training, and BadWeights when training diverges.
+    checkpoint of another training (recipe, images or starting weights), and BadWeights when training diverges.
     """
     recipe.check()
     if len(images) == 0 or len(validation) == 0:
@@ -139,8 +138,9 @@ def train_decoupled(
     if recipe.objective.distillation and plain is None:
         raise BadOption("distillation needs the plain network")
     state = _begin(network, recipe, len(images.classes))
+    identity = _identity(network, recipe, images, plain) if checkpoint is not None else {}
     if checkpoint is not None and checkpoint.is_file():
-        state = _restore(network, recipe, images, state, checkpoint)
+        state = _restore(network, identity, state, checkpoint)
     batches = -(-len(images) // recipe.batch_size)
 
     def note(done: int) -> None:
@@ -148,13 +148,13 @@ def train_decoupled(
         if progress is not None:
             progress(done, recipe.epochs * batches, _told(state.history))
 
-    for epoch in range(state.done, recipe.epochs):
+    for epoch in range(len(state.history), recipe.epochs):
         started = time.perf_counter()
         row = _epoch(network, images, recipe, plain, state, epoch, note)
         row |= evaluate(network, validation)
         state.history.append({"epoch": epoch + 1, **row, "seconds": time.perf_counter() - started})
         if checkpoint is not None:
-            _store(network, recipe, images, state, epoch + 1, checkpoint)
+            _store(network, identity, state, checkpoint)
     if progress is not None:
         progress(recipe.epochs * batches, recipe.epochs * batches, _told(state.history))
     return state.history
@@ -191,7 +191,7 @@ def _begin(network: Decoupled, recipe: Recipe, classes: int) -> State:
         pace = recipe.pace / recipe.objective.information
         groups.append({"params": list(classifiers.parameters()), "pace": pace, "held": False})
     optimiser = torch.optim.SGD(groups, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
-    return State(0, classifiers, optimiser, [])
+    return State(classifiers, optimiser, [])
 
 
 def _epoch(
@@ -263,22 +263,25 @@ def _told(history: list[dict[str, float]]) -> str:
     return f"accuracy {row['accuracy']:.2%}, {row['kept']:.1%} of the filters, {row['macs']:.1%} of the MACs"
 
 
-def _identity(network: Decoupled, recipe: Recipe, images: Images) -> dict[str, Any]:
-    """What two parts of one training have in common."""
-    shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
-    return dict(plain({"recipe": asdict(recipe), "images": images.digest, "shapes": shapes}))
+def _identity(network: Decoupled, recipe: Recipe, images: Images, teacher: nn.Module | None) -> dict[str, Any]:
+    """What two parts of one training have in common: recipe, images, and the weights that it starts from."""
+    weights = {"start": network, **({} if teacher is None else {"plain network": teacher})}
+    found = {name: checksum("", _arrays(each.state_dict())) for name, each in weights.items()}
+    return dict(plain({"recipe": asdict(recipe), "images": images.digest, **found}))
 
 
-def _store(network: Decoupled, recipe: Recipe, images: Images, state: State, done: int, checkpoint: Path) -> None:
+def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+
+def _store(network: Decoupled, identity: Mapping[str, Any], state: State, checkpoint: Path) -> None:
     tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
     tensors |= {f"classifiers/{name}": tensor for name, tensor in state.classifiers.state_dict().items()}
     for place, weights in enumerate(_trained(state.optimiser)):
         buffer = state.optimiser.state.get(weights, {}).get("momentum_buffer")
         if buffer is not None:
             tensors[f"momentum/{place}"] = buffer
-    header = {**_identity(network, recipe, images), "done": done, "history": state.history}
-    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-    save_tensors(checkpoint, KIND, SCHEMA, arrays, header)
+    save_tensors(checkpoint, KIND, SCHEMA, _arrays(tensors), {**identity, "history": state.history})
 
 
 def _trained(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
@@ -286,9 +289,9 @@ def _trained(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [weights for group in optimiser.param_groups for weights in group["params"]]
 
 
-def _restore(network: Decoupled, recipe: Recipe, images: Images, state: State, checkpoint: Path) -> State:
+def _restore(network: Decoupled, identity: Mapping[str, Any], state: State, checkpoint: Path) -> State:
     arrays, header = load_tensors(checkpoint, KIND, SCHEMA)
-    for name, wanted in _identity(network, recipe, images).items():
+    for name, wanted in identity.items():
         if header.get(name) != wanted:
             raise BadFile(f"{checkpoint} belongs to another training (other {name}); remove it to start over")
 
@@ -304,4 +307,4 @@ def _restore(network: Decoupled, recipe: Recipe, images: Images, state: State, c
     for place, momentum in under("momentum/").items():
         weights = _trained(state.optimiser)[int(place)]
         state.optimiser.state[weights]["momentum_buffer"] = momentum.to(weights)
-    return State(int(header["done"]), state.classifiers, state.optimiser, list(header["history"]))
+    return State(state.classifiers, state.optimiser, list(header["history"]))
