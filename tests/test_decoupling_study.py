@@ -194,7 +194,7 @@ def test_a_stopped_study_says_what_is_kept(
     assert (
         f"the epochs trained so far are kept in {out / 'networks'}; the same command goes on" in capsys.readouterr().err
     )
-    assert (out / "networks" / "kept-0.7.checkpoint.safetensors").is_file()
+    assert (out / "networks" / "kept-0.65.checkpoint.safetensors").is_file()
 
 
 @pytest.mark.parametrize(

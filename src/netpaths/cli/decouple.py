@@ -29,8 +29,8 @@ EXAMPLES = (
 CHECKPOINT = "checkpoint.safetensors"
 FILES = ("model.safetensors", "history.csv", CHECKPOINT)
 
-KEPT, EPOCHS, BATCH, LR, PACE, HOLD, MOMENTUM, DECAY = 0.7, 10, 64, 0.003, 50.0, 0.5, 0.9, 1e-4
-INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, RAMP, SETTLE, BIAS = 0.1, 1.0, 0.05, 1.0, 0.45, 0.5, 2.0
+KEPT, EPOCHS, BATCH, LR, PACE, HOLD, MOMENTUM, DECAY = 0.65, 10, 64, 0.003, 50.0, 0.5, 0.9, 1e-4
+INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, RAMP, SETTLE, BIAS = 0.1, 1.0, 0.1, 1.0, 0.45, 0.5, 2.0
 
 Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1, metavar="N")]
 Rate = Annotated[

@@ -63,7 +63,7 @@ def decoupling(
     channels: options.Channels = None,
     limit: options.Limit = None,
     restrict: studied.Restrict = False,
-    targets: Targets = "0.85,0.7,0.55,0.4",
+    targets: Targets = "0.8,0.65,0.5,0.35",
     kept: own.Kept = own.KEPT,
     epochs: own.Epochs = own.EPOCHS,
     batch_size: options.FixedBatchSize = own.BATCH,

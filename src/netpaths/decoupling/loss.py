@@ -38,8 +38,8 @@ class Objective:
 
     information: float = 0.1
     alignment: float = 1.0
-    sparsity: float = 0.05
-    kept: float = 0.7
+    sparsity: float = 0.1
+    kept: float = 0.65
     direction: Literal["output", "code"] = "output"
     distillation: float = 0.0
 

@@ -33,7 +33,7 @@ class DecouplingPlan:
     """
 
     recipe: Recipe = field(default_factory=Recipe)
-    targets: tuple[float, ...] = (0.85, 0.7, 0.55, 0.4)
+    targets: tuple[float, ...] = (0.8, 0.65, 0.5, 0.35)
     ablated_epochs: int = 3
     bias: float = 2.0
     level: bool = True
