@@ -486,6 +486,39 @@ def test_effective_paths_go_through_gates_and_not_through_controllers(network: D
         assert not path.nodes("neuron") or all("controllers" not in node for node in path.nodes("neuron"))
 
 
+def test_cost_of_groups_is_counted_product_by_product() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(3, 2, 8, 8)
+    layers = [nn.Conv2d(2, 4, 3), nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 12, 1, groups=4)]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 3))
+    cost = Cost(Graph(decouple(model, x[:1]), x[:1]))
+    names = [layer.convolution for layer in cost.decoupled]
+    codes = {name: (torch.rand(3, width) < 0.5).float() for name, width in zip(names, (8, 8, 12))}
+    found = cost.by_layer(codes)
+    on = [torch.ones(3, 4), *codes.values()]
+    for place, (layer, given, made) in enumerate(zip(layers[1:], on, on[1:])):
+        size, each = (4, 2, 2)[place] ** 2, layer.kernel_size[0] ** 2
+        inputs, outputs = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+        for image in range(3):
+            products = sum(
+                int(given[image, read] * made[image, filter_])
+                for filter_ in range(layer.out_channels)
+                for read in range(filter_ // outputs * inputs, filter_ // outputs * inputs + inputs)
+            )
+            assert found[names[place]][image] == products * size * each
+
+
+@pytest.mark.parametrize("name", ["gates", "values"])
+def test_names_that_a_decoupled_network_needs(name: str) -> None:
+    model = nn.Sequential()
+    model.add_module("stem", nn.Conv2d(1, 2, 3))
+    model.add_module(name, nn.Conv2d(2, 2, 3))
+    model.add_module("flatten", nn.Flatten())
+    model.add_module("linear", nn.Linear(2 * 16, 2))
+    with pytest.raises(BadOption, match=f"calls a module '{name}', which decoupled networks need"):
+        decouple(model, torch.zeros(1, 1, 8, 8))
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 

@@ -6,19 +6,22 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from netpaths import Graph, decouple, train_decoupled
 from netpaths.data import Images, load_data
+from netpaths.data.images import MemorySource
 from netpaths.decoupling.cost import Cost
 from netpaths.decoupling.insertion import Decoupled
 from netpaths.decoupling.loss import Objective
 from netpaths.decoupling.observed import Observed
 from netpaths.decoupling.training import Recipe, evaluate
 from netpaths.errors import BadFile, BadInput, BadOption, BadWeights
-from netpaths.training import accuracy, shuffled
+from netpaths.files import load_tensors
+from netpaths.training import accuracy, batches_of, shuffled
 from netpaths.zoo import load_model
 
 QUICK = Recipe(
@@ -144,7 +147,7 @@ def test_another_training_does_not_go_on_from_a_checkpoint(
     other, once = made(digits_lenet), replace(QUICK, epochs=1)
     with torch.no_grad():
         next(other.parameters()).flatten()[0] += 1e-3
-    with pytest.raises(BadFile, match=r"other start"):
+    with pytest.raises(BadFile, match=r"other weights at the start\); go on with the network as decouple makes it"):
         train_decoupled(other, few, once, held, digits_lenet, checkpoint=file)
     with pytest.raises(BadFile, match=r"other plain network"):
         train_decoupled(made(digits_lenet), few, once, held, other, checkpoint=file)
@@ -173,7 +176,7 @@ def test_the_model_that_teaches_and_the_modes_stay(digits_lenet: nn.Module, few:
 
 
 def test_the_schedule() -> None:
-    recipe = Recipe(epochs=8, lr=0.8, milestones=(0.5, 0.75), ramp=0.25, settle=0.25, objective=Objective(kept=0.6))
+    recipe = Recipe(epochs=8, lr=0.8, milestones=(0.5, 0.75), ramp=1 / 3, settle=0.25, objective=Objective(kept=0.6))
     assert [round(recipe.rate(epoch), 6) for epoch in range(8)] == [0.8] * 4 + [0.08] * 2 + [0.008] * 2
     wanted = [(0, 0.0, 1.0), (0, 0.5, 0.9), (1, 0.0, 0.8), (2, 0.0, 0.6), (5, 0.9, 0.6)]
     assert [(epoch, share, round(recipe.at(epoch, share).kept, 6)) for epoch, share, _ in wanted] == wanted
@@ -182,6 +185,8 @@ def test_the_schedule() -> None:
     settled = recipe.at(6, 0.0)
     assert (settled.information, settled.alignment, settled.sparsity) == (0, 0, 0)
     assert not any(replace(recipe, settle=0.0).settles(epoch) for epoch in range(8))
+    learning = [replace(recipe, settle=0.5, epochs=epochs).learning for epochs in (1, 2, 3, 5, 10)]
+    assert learning == [1, 1, 2, 3, 5]
 
 
 def test_controllers_rest_in_the_last_epochs(
@@ -202,6 +207,62 @@ def test_controllers_rest_in_the_last_epochs(
     ]
     assert moved[:2] == [{"controllers", "conv1", "conv2", "fc1", "fc2", "fc3"}] * 2
     assert moved[2:4] == [{"conv1", "conv2", "fc1", "fc2", "fc3"}] * 2
+
+
+def test_no_image_is_a_last_batch_alone(few: Images) -> None:
+    cases = ((65, 32, [32, 33]), (64, 32, [32, 32]), (66, 32, [32, 32, 2]), (1, 32, [1]), (3, 1, [1] * 3))
+    for count, size, wanted in cases:
+        sizes = [len(batch) for batch, _ in shuffled(few.take(slice(count)), size, 0, torch.Generator())]
+        assert sizes == wanted
+        assert batches_of(count, size) == len(wanted)
+
+
+class Viewed(nn.Module):
+    """Colour images, batch norm on maps of one place, and a view, which needs its channels apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, stride=2)
+        self.conv = nn.Conv2d(4, 6, 3, stride=2)
+        self.norm = nn.BatchNorm2d(6)
+        self.linear = nn.Linear(6 * 9, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, 10)."""
+        x = torch.relu(self.norm(self.conv(torch.relu(self.stem(x)))))
+        return self.linear(x.view(-1, 6 * 9))  # type: ignore[no-any-return]
+
+
+def test_networks_with_views_are_trained_and_teach(few: Images) -> None:
+    torch.manual_seed(0)
+    coloured = replace(few.take(slice(33)), source=MemorySource(torch.rand(200, 3, 16, 16)))
+    model = Viewed().eval()
+    network = decouple(model, torch.zeros(1, 3, 16, 16))
+    history = train_decoupled(network, coloured, replace(QUICK, epochs=1, lr=1e-9, pace=1), coloured, model)
+    assert history[0]["distillation"] > 0
+    network.train()
+    x = coloured[:][0]
+    seen = Observed(network)(x.contiguous(memory_format=torch.channels_last))
+    assert seen.logits.shape == (33, 10)
+
+
+def test_classifiers_of_codes_learn_as_if_their_loss_had_no_weight(
+    digits_lenet: nn.Module, few: Images, held: Images, tmp_path: Path
+) -> None:
+    found = []
+    for weight in (1.0, 0.01):
+        file = tmp_path / f"{weight}.safetensors"
+        objective = Objective(information=weight, alignment=0, sparsity=0)
+        recipe = replace(QUICK, epochs=1, lr=1e-2, pace=1, weight_decay=0.1, hold=0, objective=objective)
+        network = made(digits_lenet)
+        for each in network.parameters():
+            each.requires_grad_(each.shape == torch.Size([10]))  # the classifiers, and what no code depends on
+        train_decoupled(network, few, recipe, held, checkpoint=file)
+        arrays, _ = load_tensors(file, "decoupling-checkpoint", 2)
+        found.append({name: value for name, value in arrays.items() if name.startswith("classifiers/")})
+    assert found[0]
+    for name, value in found[0].items():
+        assert np.allclose(value, found[1][name], atol=1e-6)
 
 
 def test_flipping_mirrors_half_of_the_images(few: Images) -> None:

@@ -51,7 +51,7 @@ def train(
     accuracies: list[float] = []
     device = device_of(model)
     generator = torch.Generator().manual_seed(seed)
-    steps = epochs * -(-len(images) // batch_size)
+    steps = epochs * batches_of(len(images), batch_size)
     optimiser = torch.optim.Adam(model.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=lr, total_steps=max(steps, 2))
     with seeded(seed, device), in_mode(model, training=True):
@@ -138,12 +138,20 @@ def shuffled(
     images: Images, batch_size: int, shift: int, generator: torch.Generator, flip: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images once in random order as pairs (images, labels), each moved by up to ``shift`` pixels and, where
-    ``flip`` says so, mirrored left to right with probability ½."""
+    ``flip`` says so, mirrored left to right with probability ½. No last batch has one image alone, which batch norm
+    cannot train on; it joins the batch before."""
     order = torch.randperm(len(images), generator=generator)
-    for start in range(0, len(order), batch_size):
-        batch, labels = images[order[start : start + batch_size]]
+    count = batches_of(len(images), batch_size)
+    for place in range(count):
+        end = len(order) if place == count - 1 else (place + 1) * batch_size
+        batch, labels = images[order[place * batch_size : end]]
         batch = _shifted(batch, shift, generator) if shift else batch
         yield (_flipped(batch, generator) if flip else batch), labels
+
+
+def batches_of(images: int, batch_size: int) -> int:
+    """How many batches `shuffled` makes of so many images."""
+    return -(-images // batch_size) - (images > 1 and images % batch_size == 1 and batch_size > 1)
 
 
 def _flipped(batch: Tensor, generator: torch.Generator) -> Tensor:

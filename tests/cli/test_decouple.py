@@ -39,6 +39,14 @@ def run(world: Path) -> Path:
     return folder
 
 
+def test_its_normalisation_is_part_of_it(run: Path, call: Call, tmp_path: Path) -> None:
+    command = f"profile --model lenet5 --weights {run} --normalize none {DATA} --method decoupling --out {tmp_path}/p"
+    outcome = call(command)
+    assert outcome.code == 2
+    assert "holds a decoupled network with its normalisation; leave --normalize out" in outcome.err.replace("\n", " ")
+    assert not (tmp_path / "p").exists()
+
+
 def test_what_a_run_leaves(run: Path) -> None:
     assert {file.name for file in run.iterdir()} == {
         "config.json",

@@ -14,6 +14,7 @@ from netpaths.benchmark.timing import Seconds, columns, ratio, rounds
 from netpaths.decoupling.cost import Cost
 from netpaths.decoupling.insertion import Decoupled, decouple
 from netpaths.decoupling.observed import Observed
+from netpaths.errors import BadOption
 from netpaths.graph import Graph
 from netpaths.runtime import accelerate
 
@@ -28,8 +29,10 @@ def measure_decoupling(subject: Subject, percent: int, batch: int, repeats: int)
     """Times of the network dense, decoupled with a mask, and computing the chosen filters alone.
 
     percent: of the filters that are on, in every layer on average over the subject's images, chosen by random
-    controllers; what they choose is of no use, how many they choose is what counts.
+    controllers; what they choose is of no use, how many they choose is what counts. Raises BadOption for a GPU.
     """
+    if subject.images.device.type != "cpu":
+        raise BadOption("--part kept is timed on the CPU; use --device cpu")
     network = keeping(subject.network, percent / 100, subject.images)
     images = [subject.batch(batch)]
     graph = Graph(network, images[0])

@@ -30,7 +30,7 @@ CHECKPOINT = "checkpoint.safetensors"
 FILES = ("model.safetensors", "history.csv", CHECKPOINT)
 
 KEPT, EPOCHS, BATCH, LR, PACE, HOLD, MOMENTUM, DECAY = 0.65, 10, 64, 0.003, 50.0, 0.5, 0.9, 1e-4
-INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, RAMP, SETTLE, BIAS = 0.1, 1.0, 0.1, 1.0, 0.45, 0.5, 2.0
+INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, RAMP, SETTLE, BIAS = 0.1, 1.0, 0.1, 1.0, 0.9, 0.5, 2.0
 
 Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1, metavar="N")]
 Rate = Annotated[
@@ -79,7 +79,8 @@ Distillation = Annotated[
 Ramp = Annotated[
     float,
     typer.Option(
-        help="Share of the training over which the wanted share of filters falls from 1 to --kept (ours).",
+        help="Share of the time that controllers learn over which the wanted share of filters falls from 1 to --kept "
+        "(ours).",
         metavar="SHARE",
     ),
 ]

@@ -53,7 +53,7 @@ CodesFile = Annotated[
 Classes = Annotated[
     str,
     typer.Option(
-        help="Classes whose filters stay, with commas: numbers or, with --data, names.",
+        help="Classes whose filters stay, with commas: numbers or, with --data, names that are none.",
         metavar="CLASSES",
         show_default=False,
     ),
@@ -136,10 +136,10 @@ def _label(text: str, names: Sequence[str]) -> int:
 
     from netpaths.errors import BadOption
 
-    if text in names:
-        return list(names).index(text)
     if text.isdecimal():
         return int(text)
+    if text in names:
+        return list(names).index(text)
     if not names:
         raise BadOption(f"--classes names {text!r}; without --data classes are numbers")
     near = ", ".join(get_close_matches(text, names, n=3, cutoff=0.3)) or f"{names[0]}, …"

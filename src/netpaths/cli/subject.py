@@ -60,7 +60,9 @@ def load_network(
         own = header.get("model")
         if own != name:
             raise BadOption(f"{file} holds a decoupled {own}, not {name}; use --model {own}")
-        return load_decoupled(file, normalize=normalize).to(place)
+        if normalize is not None:
+            raise BadOption(f"{file} holds a decoupled network with its normalisation; leave --normalize out")
+        return load_decoupled(file).to(place)
     return load_model(name, file, classes, normalize).to(place)
 
 

@@ -24,12 +24,13 @@ Codes = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Multiply–accumulates of one linear or convolution layer with everything on, the pieces of its input, and the
-    layer whose code says which of its outputs are computed: itself, or None."""
+    """Multiply–accumulates of one linear or convolution layer with everything on, the pieces of its input, the
+    layer whose code says which of its outputs are computed (itself, or None), and its groups of channels."""
 
     macs: int
     inputs: tuple[Piece, ...]
     layer: str | None
+    groups: int
 
 
 class Cost:
@@ -45,7 +46,10 @@ class Cost:
         pieces, own = zero_channels(self.graph), {layer.convolution for layer in self.decoupled}
         return {
             name: LayerCost(
-                _macs(self.graph, name), pieces[self.graph.nodes[name].inputs[0]], name if name in own else None
+                _macs(self.graph, name),
+                pieces[self.graph.nodes[name].inputs[0]],
+                name if name in own else None,
+                self.graph.nodes[name].arguments.get("groups", 1),
             )
             for name in self.graph.layers
         }
@@ -87,10 +91,25 @@ def _macs(graph: Graph, name: str) -> int:
 
 
 def _share(layer: LayerCost, codes: Codes) -> torch.Tensor:
-    """The share of a layer's products that are computed: (batch,) float64."""
-    total = sum(piece.channels * piece.spread for piece in layer.inputs)
+    """The share of a layer's products that are computed, an output reading its own group: (batch,) float64."""
     some = next(iter(codes.values()))
-    on = torch.zeros(len(some), dtype=torch.float64, device=some.device)
-    for piece in layer.inputs:
-        on += piece.spread * (piece.channels if piece.layer is None else codes[piece.layer].double().sum(1))
-    return on / total * (1 if layer.layer is None else codes[layer.layer].double().mean(1))
+    inputs = torch.cat([_on(piece, some, codes) for piece in layer.inputs], dim=1)
+    outputs = some.new_ones(len(some), layer.groups) if layer.layer is None else codes[layer.layer]
+    read, made = (_grouped(each, layer.groups) for each in (inputs, outputs))
+    whole = sum(piece.channels * piece.spread for piece in layer.inputs) / layer.groups
+    return (read * made).mean(1) / (whole * outputs.shape[1] / layer.groups)
+
+
+def _on(piece: Piece, some: torch.Tensor, codes: Codes) -> torch.Tensor:
+    """How many elements of each channel are on: (batch, channels)."""
+    if piece.layer is None:
+        return piece.spread * some.new_ones(len(some), piece.channels)
+    code = codes[piece.layer]
+    if piece.places is None:
+        return piece.spread * code
+    return code.new_zeros(len(code), piece.channels).index_copy(1, torch.tensor(piece.places), piece.spread * code)
+
+
+def _grouped(values: torch.Tensor, groups: int) -> torch.Tensor:
+    """Sums over each group of channels: (batch, groups) float64."""
+    return values.double().reshape(len(values), groups, -1).sum(2)

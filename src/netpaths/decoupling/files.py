@@ -43,19 +43,19 @@ def save_decoupled(
     return save_weights(network, path, {**(more or {}), "model": model, "classes": classes, "decoupled": decoupled})
 
 
-def load_decoupled(place: Path | str, model: nn.Module | None = None, normalize: Any = None) -> Decoupled:
+def load_decoupled(place: Path | str, model: nn.Module | None = None) -> Decoupled:
     """The decoupled network in a file, or in the run folder of ``netpaths decouple``, in evaluation mode.
 
-    model: the plain network, with any weights; None makes it as the file says. normalize: the pixel normalisation
-    in front of it instead of the file's. Raises BadFile for no such file, BadOption for the weights of a plain network,
-    and BadWeights for weights that do not fit.
+    model: the plain network, with any weights; None makes it as the file says. The pixel normalisation in front of it
+    is that of the file: the network was trained behind it. Raises BadFile for no such file, BadOption for the weights
+    of a plain network, and BadWeights for weights that do not fit.
     """
     file = file_of(place, WEIGHTS)
     header = read_header(file)
     if "decoupled" not in header:
         raise BadOption(f"{file} holds no decoupled network; make one with netpaths decouple")
     found = header["decoupled"]
-    plain = _plain(header, normalize) if model is None else model
+    plain = _plain(header) if model is None else model
     network = decouple(plain, _example(plain, found["shape"]), found["layers"])
     if "kept" in found:
         network = _reduced(network, found["kept"], file)
@@ -63,10 +63,10 @@ def load_decoupled(place: Path | str, model: nn.Module | None = None, normalize:
     return network
 
 
-def _plain(header: Mapping[str, Any], normalize: Any) -> nn.Module:
+def _plain(header: Mapping[str, Any]) -> nn.Module:
     """The network that controllers were put into, with random weights."""
     found = header["decoupled"]
-    plain = load_model(header["model"], None, _classes(header), normalize or found["normalize"])
+    plain = load_model(header["model"], None, _classes(header), found["normalize"])
     return Restricted(plain, found["restricted"]) if "restricted" in found else plain
 
 

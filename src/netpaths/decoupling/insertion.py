@@ -69,11 +69,17 @@ def decouple(
     them start there, so that every filter is on and training alone decides which go off (ours); False draws them around
     it, as in the released code, where about Φ(bias / √2) of the filters are on before training. seed: of the
     controllers' weights. A code multiplies the filters' outputs behind their batch norm and activation; at the end of a
-    residual branch, before the sum. Raises what `netpaths.Graph` raises, UnknownNode, and BadOption for a node that is
-    no convolution or a model with controllers. Source: Li et al. (ECCV 2020), released code.
+    residual branch, before the sum. The model is traced in evaluation mode: ``nn.Dropout`` drops again while the copy
+    is trained, ``F.dropout(…, self.training)`` does not. Raises what `netpaths.Graph` raises, UnknownNode, and
+    BadOption for a node that is no convolution, a model with controllers, or names that it needs itself. Source: Li et
+    al. (ECCV 2020), released code.
     """
     graph = Graph(model, example, fold=False)
     chosen = chosen_layers(graph, layers)
+    taken = [name for name in OWN if name in dict(graph.module.named_children())]
+    taken += [name for name in chosen if hasattr(nn.ModuleDict, name)]
+    if taken:
+        raise BadOption(f"the model calls a module {taken[0]!r}, which decoupled networks need; give it another name")
     try:
         network = copy.deepcopy(graph.module)
     except RuntimeError as error:

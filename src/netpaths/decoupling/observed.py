@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, fx
 
 from netpaths.decoupling.insertion import Decoupled
+from netpaths.graph.gated import reshaping
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Observed:
             if node.op == "call_module" and owner == "gates":
                 features[name], codes[name] = (copies[source] for source in node.all_input_nodes)
         graph.output((logits, codes, features))
-        self._module = fx.GraphModule(network, graph)
+        self._module = fx.GraphModule(network, reshaping(graph))
 
     def __call__(self, x: Tensor) -> Observation:
         return Observation(*self._module(x))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,15 @@ from netpaths.decoupling.observed import Observed
 from netpaths.errors import BadFile, BadOption, BadWeights
 from netpaths.files import checksum, load_tensors, plain, save_tensors
 from netpaths.graph import Graph
-from netpaths.training import device_of, fitting, in_mode, seeded, shuffled
+from netpaths.graph.gated import reshaping
+from netpaths.training import batches_of, device_of, fitting, in_mode, seeded, shuffled
 
 KIND, SCHEMA = "decoupling-checkpoint", 2
 LIMIT = 100_003
 """Seeds of neighbouring trainings lie so far apart that no epoch of one is an epoch of another."""
+
+START_OVER = "remove it to start over"
+_ADVICE = {"weights at the start": f"go on with the network as decouple makes it, or {START_OVER}"}
 
 Row = Mapping[str, float]
 Progress = Callable[[int, int, str], None]
@@ -43,10 +48,11 @@ class Recipe:
     they are new, the other weights are not. hold: the share of the learning rate that the other weights have
     while controllers learn, 1 in the paper. Classifiers of codes learn at their pace as if their loss had no weight,
     because the bound on mutual information says little until they are good (ours). milestones: shares of the epochs
-    after which the learning rate is a tenth. ramp: share of the steps over which the wanted share of filters falls
-    from 1 to the objective's, 0 for none, as in the paper. settle: share of the epochs, the last ones, in which
-    controllers rest and codes are those of evaluation, so that the other weights learn to do with them; 0 for none, as
-    in the paper. objective: the loss. shift, flip: of the training images, as in `netpaths.training.shuffled`.
+    after which the learning rate is a tenth. ramp: share of the steps in which controllers learn over which the wanted
+    share of filters falls from 1 to the objective's, 0 for none, as in the paper. settle: share of the epochs, the last
+    ones, in which controllers rest and codes are those of evaluation, so that the other weights learn to do with them;
+    0 for none, as in the paper. objective: the loss. shift, flip: of the training images, as in
+    `netpaths.training.shuffled`.
     The defaults are for a few epochs from pretrained weights; Li et al. train 200 epochs at lr 0.1 (CIFAR-10).
     """
 
@@ -58,7 +64,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     milestones: tuple[float, ...] = (0.7, 0.9)
-    ramp: float = 0.45
+    ramp: float = 0.9
     settle: float = 0.5
     objective: Objective = field(default_factory=Objective)
     shift: int = 0
@@ -85,19 +91,24 @@ class Recipe:
         if wrong:
             raise BadOption(f"{wrong[0].replace('_', ' ')} is {getattr(self, wrong[0])}, which is out of range")
 
+    @property
+    def learning(self) -> int:
+        """The number of epochs in which controllers learn; half an epoch is one."""
+        return floor((1 - self.settle) * self.epochs + 0.5 + 1e-9)
+
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
         return self.lr * 0.1 ** sum(epoch >= share * self.epochs for share in self.milestones)
 
     def settles(self, epoch: int) -> bool:
         """Whether controllers rest in an epoch, counted from 0."""
-        return epoch >= round((1 - self.settle) * self.epochs)
+        return epoch >= self.learning
 
     def at(self, epoch: int, share: float) -> Objective:
         """The loss after ``share`` of an epoch, counted from 0; without the parts about codes while they rest."""
         if self.settles(epoch):
             return replace(self.objective, information=0.0, alignment=0.0, sparsity=0.0)
-        done = (epoch + share) / self.epochs
+        done = (epoch + share) / self.learning
         reached = min(done / self.ramp, 1.0) if self.ramp else 1.0
         return replace(self.objective, kept=1 - reached * (1 - self.objective.kept))
 
@@ -141,7 +152,9 @@ def train_decoupled(
     identity = _identity(network, recipe, images, plain) if checkpoint is not None else {}
     if checkpoint is not None and checkpoint.is_file():
         state = _restore(network, identity, state, checkpoint)
-    batches = -(-len(images) // recipe.batch_size)
+    batches, teacher = batches_of(len(images), recipe.batch_size), None
+    if plain is not None and recipe.objective.distillation:
+        teacher = _teacher(plain, images[:1][0].to(device_of(plain)))
 
     def note(done: int) -> None:
         stopped()
@@ -150,7 +163,7 @@ def train_decoupled(
 
     for epoch in range(len(state.history), recipe.epochs):
         started = time.perf_counter()
-        row = _epoch(network, images, recipe, plain, state, epoch, note)
+        row = _epoch(network, images, recipe, teacher, state, epoch, note)
         row |= evaluate(network, validation)
         state.history.append({"epoch": epoch + 1, **row, "seconds": time.perf_counter() - started})
         if checkpoint is not None:
@@ -189,7 +202,9 @@ def _begin(network: Decoupled, recipe: Recipe, classes: int) -> State:
     groups = [{"params": old, "pace": 1.0, "held": True}, {"params": new, "pace": recipe.pace, "held": False}]
     if recipe.objective.information:
         pace = recipe.pace / recipe.objective.information
-        groups.append({"params": list(classifiers.parameters()), "pace": pace, "held": False})
+        decay = recipe.weight_decay * recipe.objective.information
+        own_ones = list(classifiers.parameters())
+        groups.append({"params": own_ones, "pace": pace, "held": False, "weight_decay": decay})
     optimiser = torch.optim.SGD(groups, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
     return State(classifiers, optimiser, [])
 
@@ -198,14 +213,14 @@ def _epoch(
     network: Decoupled,
     images: Images,
     recipe: Recipe,
-    plain: nn.Module | None,
+    teacher: nn.Module | None,
     state: State,
     epoch: int,
     note: Callable[[int], None],
 ) -> dict[str, float]:
     """One pass over the images; returns the means of the loss and its parts."""
     device, observed = device_of(network), Observed(network)
-    number, steps = recipe.seed * LIMIT + epoch, -(-len(images) // recipe.batch_size)
+    number, steps = recipe.seed * LIMIT + epoch, batches_of(len(images), recipe.batch_size)
     generator = torch.Generator().manual_seed(number)
     totals: dict[str, Tensor] = {}
     for group in state.optimiser.param_groups:
@@ -218,7 +233,7 @@ def _epoch(
         for place, (batch, labels) in enumerate(batches):
             note(epoch * steps + place)
             objective = recipe.at(epoch, place / steps)
-            found = _losses(observed, _together(batch).to(device), labels, objective, plain, state.classifiers)
+            found = _losses(observed, _together(batch).to(device), labels, objective, teacher, state.classifiers)
             loss = torch.stack(list(found.values())).sum()
             if not torch.isfinite(loss):
                 raise BadWeights(f"training diverged: the loss is {loss.item()}; try a smaller learning rate")
@@ -236,18 +251,26 @@ def _losses(
     batch: Tensor,
     labels: Tensor,
     objective: Objective,
-    plain: nn.Module | None,
+    teacher: nn.Module | None,
     classifiers: nn.ModuleDict,
 ) -> dict[str, Tensor]:
     """The parts of the loss by name."""
     seen = observed(batch)
     labels = fitting(labels, seen.logits).to(batch.device)
     found = {"cross entropy": F.cross_entropy(seen.logits, labels)}
-    if objective.distillation and plain is not None:
-        with torch.no_grad(), in_mode(plain, training=False):
-            wanted = plain(batch)
+    if teacher is not None:
+        with torch.no_grad():
+            wanted = teacher(batch)
         found["distillation"] = objective.distillation * distillation(seen.logits, wanted)
     return found | parts(objective, seen.codes, seen.features, labels, classifiers)
+
+
+def _teacher(plain: nn.Module, example: Tensor) -> nn.Module:
+    """The plain network with batch norm folded, for images whose channels lie together."""
+    module = Graph(plain, example).module
+    reshaping(module.graph)
+    module.recompile()
+    return module
 
 
 def _together(batch: Tensor) -> Tensor:
@@ -265,7 +288,7 @@ def _told(history: list[dict[str, float]]) -> str:
 
 def _identity(network: Decoupled, recipe: Recipe, images: Images, teacher: nn.Module | None) -> dict[str, Any]:
     """What two parts of one training have in common: recipe, images, and the weights that it starts from."""
-    weights = {"start": network, **({} if teacher is None else {"plain network": teacher})}
+    weights = {"weights at the start": network, **({} if teacher is None else {"plain network": teacher})}
     found = {name: checksum("", _arrays(each.state_dict())) for name, each in weights.items()}
     return dict(plain({"recipe": asdict(recipe), "images": images.digest, **found}))
 
@@ -293,7 +316,7 @@ def _restore(network: Decoupled, identity: Mapping[str, Any], state: State, chec
     arrays, header = load_tensors(checkpoint, KIND, SCHEMA)
     for name, wanted in identity.items():
         if header.get(name) != wanted:
-            raise BadFile(f"{checkpoint} belongs to another training (other {name}); remove it to start over")
+            raise BadFile(f"{checkpoint} belongs to another training (other {name}); {_ADVICE.get(name, START_OVER)}")
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {

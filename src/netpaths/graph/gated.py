@@ -6,7 +6,7 @@ same, so it is a network of its own, and only the rest is run, and differentiate
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -100,17 +100,17 @@ def _until(module: fx.GraphModule, border: Sequence[fx.Node], behind: set[fx.Nod
     copies: dict[fx.Node, fx.Node] = {}
     for node in module.graph.nodes:
         if node not in behind and node.op != "output":
-            copies[node] = _copy(graph, node, copies)
+            copies[node] = graph.node_copy(node, lambda source: copies[source])
     graph.output(tuple(copies[node] for node in border))
-    return fx.GraphModule(module, graph)
+    return fx.GraphModule(module, reshaping(graph))
 
 
-def _copy(graph: fx.Graph, node: fx.Node, copies: Mapping[fx.Node, fx.Node]) -> fx.Node:
-    """The node in another graph; no view is asked for where channels that lie together need a copy."""
-    copy = graph.node_copy(node, lambda source: copies[source])
-    if copy.op == "call_method" and copy.target == "view":
-        copy.target = "reshape"
-    return copy
+def reshaping(graph: fx.Graph) -> fx.Graph:
+    """``graph``, changed in place: no view is asked for where channels that lie together need a copy."""
+    for node in graph.nodes:
+        if node.op == "call_method" and node.target == "view":
+            node.target = "reshape"
+    return graph
 
 
 def _beyond(
@@ -124,9 +124,9 @@ def _beyond(
             copies[node] = graph.call_function(scale, (copies[node], gates[node.name]))
     for node in module.graph.nodes:
         if node in behind and node.op != "output":
-            copies[node] = _copy(graph, node, copies)
+            copies[node] = graph.node_copy(node, lambda source: copies[source])
             if node.name in gates:
                 copies[node] = graph.call_function(scale, (copies[node], gates[node.name]))
     result = next(node for node in module.graph.nodes if node.op == "output").args[0]
     graph.output(copies[result])
-    return fx.GraphModule(module, graph)
+    return fx.GraphModule(module, reshaping(graph))

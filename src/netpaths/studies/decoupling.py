@@ -7,6 +7,7 @@ detection of attacks on codes beside effective path and CDRP.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ from netpaths.studies.credibility import extract_all
 from netpaths.studies.decoupling_plan import DecouplingPlan
 from netpaths.studies.effective_path import Clock, describe_data, describe_model
 from netpaths.studies.experiment import Progress, Subject, ablation_curves, balanced_order
-from netpaths.training import accuracy, in_mode
+from netpaths.training import accuracy, device_of, in_mode
 from netpaths.zoo import Restricted
 
 FILES = ("model.safetensors", "networks", "summary.json", "report.html", "figures", "tables")
@@ -76,16 +77,20 @@ class Trained:
 def run(
     subject: Subject, plan: DecouplingPlan, folder: FilePath, names: Names, progress: Progress
 ) -> DecouplingFindings:
-    """Run every part and raise what parts raise; a stopped study goes on from the networks in ``folder``/networks."""
+    """Run every part and raise what parts raise; a stopped study goes on from the networks in ``folder``/networks.
+
+    Networks are trained where the subject's is; everything else is done on the CPU, whose time is measured.
+    """
     plan.check()
     clock = Clock()
     subject = replace(subject, train=subject.train.in_memory(), test=subject.test.in_memory())
     found = {target: _target(subject, plan, folder, target, progress) for target in plan.targets}
     trained = dict(sorted(found.items(), reverse=True))
     main = trained[plan.main].network
+    there, subject = subject, _on_cpu(subject)
     _save(subject, trained, plan, folder, names)
     clock.lap("training")
-    losses = _losses(subject, plan, folder, progress)
+    losses = _losses(there, plan, folder, progress)
     clock.lap("loss ablation")
     curve = [_dense(subject), *(_point(target, own) for target, own in trained.items())]
     latency = _latency(subject, plan, trained, progress)
@@ -121,6 +126,14 @@ def run(
     )
 
 
+def _on_cpu(subject: Subject) -> Subject:
+    """The subject with its network on the CPU; the network itself where it is there already."""
+    if device_of(subject.model).type == "cpu":
+        return subject
+    model = copy.deepcopy(subject.model).cpu()
+    return replace(subject, model=model, graph=Graph(model, subject.train[:1][0]))
+
+
 def _target(subject: Subject, plan: DecouplingPlan, folder: FilePath, target: float, progress: Progress) -> Trained:
     """The network trained for a share of filters."""
     return _trained(subject, plan.at(target), plan, folder, f"kept-{target:g}", progress)
@@ -129,8 +142,9 @@ def _target(subject: Subject, plan: DecouplingPlan, folder: FilePath, target: fl
 def _trained(
     subject: Subject, recipe: Recipe, plan: DecouplingPlan, folder: FilePath, name: str, progress: Progress
 ) -> Trained:
-    """The network trained with ``recipe``, from its checkpoint where there is one."""
-    network = decouple(subject.model, subject.train[:1][0], bias=plan.bias, level=plan.level, seed=plan.seed)
+    """The network trained with ``recipe``, from its checkpoint where there is one; on the CPU."""
+    example = subject.train[:1][0].to(device_of(subject.model))
+    network = decouple(subject.model, example, bias=plan.bias, level=plan.level, seed=plan.seed)
     title = f"training, {name}"
     history = train_decoupled(
         network,
@@ -141,7 +155,7 @@ def _trained(
         checkpoint=folder / "networks" / f"{name}.checkpoint.safetensors",
         progress=lambda done, total, message: progress(title, done, total, "batches"),
     )
-    return Trained(network, history)
+    return Trained(network.cpu(), history)
 
 
 def _save(
