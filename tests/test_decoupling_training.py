@@ -177,7 +177,9 @@ def test_the_model_that_teaches_and_the_modes_stay(digits_lenet: nn.Module, few:
 
 def test_the_schedule() -> None:
     recipe = Recipe(epochs=8, lr=0.8, milestones=(0.5, 0.75), ramp=1 / 3, settle=0.25, objective=Objective(kept=0.6))
-    assert [round(recipe.rate(epoch), 6) for epoch in range(8)] == [0.8] * 4 + [0.08] * 2 + [0.008] * 2
+    assert [round(recipe.rate(epoch, 0.0), 6) for epoch in range(8)] == [0.8] * 4 + [0.08] * 2 + [0.008, 0.004]
+    assert [round(recipe.rate(7, share), 6) for share in (0.25, 0.5, 0.75)] == [0.003, 0.002, 0.001]
+    assert replace(recipe, settle=0.0).rate(7, 0.9) == pytest.approx(0.008)
     wanted = [(0, 0.0, 1.0), (0, 0.5, 0.9), (1, 0.0, 0.8), (2, 0.0, 0.6), (5, 0.9, 0.6)]
     assert [(epoch, share, round(recipe.at(epoch, share).kept, 6)) for epoch, share, _ in wanted] == wanted
     assert replace(recipe, ramp=0.0).at(0, 0.0).kept == 0.6

@@ -71,7 +71,7 @@ def test_defaults_are_the_recipes(world: Path) -> None:
     assert all(getattr(decouple, constant) == getattr(recipe, name) for name, constant in names.items())
     names = {name: name.upper() for name in ("information", "alignment", "sparsity", "kept")}
     assert all(getattr(decouple, constant) == getattr(objective, name) for name, constant in names.items())
-    assert recipe.milestones == (0.7, 0.9)
+    assert recipe.milestones == ()
 
 
 def test_every_command_reads_it(run: Path, inside: Path, call: Call, tmp_path: Path) -> None:
@@ -133,6 +133,10 @@ def test_a_stopped_run_resumes_to_the_same_result(
 
 
 MISTAKES = {
+    "milestones that are words": (
+        f"{MODEL} {DATA} --milestones 0.5,late",
+        "--milestones is '0.5,late', expected shares",
+    ),
     "another model": ("--model lenet300-100 --weights RUN --data digits", "holds a decoupled lenet5, not lenet300-100"),
     "decoupled already": ("--model lenet5 --weights RUN --data digits", "the model has controllers already"),
     "no such layer": (f"{MODEL} --data digits --layers conv9", "there is no node 'conv9'; nearest: conv"),

@@ -29,12 +29,22 @@ EXAMPLES = (
 CHECKPOINT = "checkpoint.safetensors"
 FILES = ("model.safetensors", "history.csv", CHECKPOINT)
 
-KEPT, EPOCHS, BATCH, LR, PACE, HOLD, MOMENTUM, DECAY = 0.65, 10, 64, 0.003, 50.0, 0.5, 0.9, 1e-4
+KEPT, EPOCHS, BATCH, LR, PACE, HOLD, MOMENTUM, DECAY = 0.65, 10, 64, 0.004, 40.0, 0.4, 0.9, 1e-4
 INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, RAMP, SETTLE, BIAS = 0.1, 1.0, 0.1, 1.0, 0.9, 0.5, 2.0
 
 Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1, metavar="N")]
 Rate = Annotated[
-    float, typer.Option("--lr", help="Learning rate; a tenth of it after 0.7 and 0.9 of the epochs.", metavar="RATE")
+    float,
+    typer.Option(
+        "--lr", help="Learning rate; while controllers rest (--settle) it falls to 0 linearly (ours).", metavar="RATE"
+    ),
+]
+Milestones = Annotated[
+    str | None,
+    typer.Option(
+        help="Shares of the epochs after which the learning rate is a tenth, with commas, such as 0.5,0.75.",
+        metavar="SHARES",
+    ),
 ]
 Pace = Annotated[
     float, typer.Option(help="Controllers learn so many times faster than the other weights (ours).", metavar="NUMBER")
@@ -120,6 +130,7 @@ def decouple(
     epochs: Epochs = EPOCHS,
     batch_size: options.FixedBatchSize = BATCH,
     lr: Rate = LR,
+    milestones: Milestones = None,
     pace: Pace = PACE,
     hold: Hold = HOLD,
     momentum: Momentum = MOMENTUM,
@@ -174,13 +185,17 @@ def decouple(
 
 def make_recipe(given: Any) -> Recipe:
     """The recipe that the options ask for; raises BadOption for a value out of range."""
+    from netpaths.cli.studied import shares
     from netpaths.decoupling.loss import Objective
     from netpaths.decoupling.training import Recipe
 
     losses = ("information", "alignment", "sparsity", "kept", "direction", "distillation")
     objective = {name: given[name] for name in losses}
     rest = ("epochs", "batch_size", "lr", "pace", "hold", "momentum", "weight_decay", "ramp", "settle", "shift", "flip")
-    recipe = Recipe(objective=Objective(**objective), seed=given["seed"], **{name: given[name] for name in rest})
+    chosen = {name: given[name] for name in rest}
+    if given["milestones"] is not None:
+        chosen["milestones"] = shares("--milestones", given["milestones"])
+    recipe = Recipe(objective=Objective(**objective), seed=given["seed"], **chosen)
     recipe.check()
     return recipe
 

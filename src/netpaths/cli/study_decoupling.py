@@ -68,6 +68,7 @@ def decoupling(
     epochs: own.Epochs = own.EPOCHS,
     batch_size: options.FixedBatchSize = own.BATCH,
     lr: own.Rate = own.LR,
+    milestones: own.Milestones = None,
     pace: own.Pace = own.PACE,
     hold: own.Hold = own.HOLD,
     momentum: own.Momentum = own.MOMENTUM,

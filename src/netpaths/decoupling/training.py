@@ -1,4 +1,4 @@
-"""Train a decoupled network: all weights, stochastic gradient descent, the learning rate a tenth at milestones.
+"""Train a decoupled network: all weights, stochastic gradient descent, codes first, then what they left.
 
 Every epoch ends in a checkpoint that the same call goes on from; its random draws depend on the seed and its number
 alone, so a training that was stopped ends where an uninterrupted one does.
@@ -48,22 +48,22 @@ class Recipe:
     they are new, the other weights are not. hold: the share of the learning rate that the other weights have
     while controllers learn, 1 in the paper. Classifiers of codes learn at their pace as if their loss had no weight,
     because the bound on mutual information says little until they are good (ours). milestones: shares of the epochs
-    after which the learning rate is a tenth. ramp: share of the steps in which controllers learn over which the wanted
-    share of filters falls from 1 to the objective's, 0 for none, as in the paper. settle: share of the epochs, the last
-    ones, in which controllers rest and codes are those of evaluation, so that the other weights learn to do with them;
-    0 for none, as in the paper. objective: the loss. shift, flip: of the training images, as in
-    `netpaths.training.shuffled`.
+    after which the learning rate is a tenth, such as 0.5 and 0.75 in the paper. ramp: share of the steps in which
+    controllers learn over which the wanted share of filters falls from 1 to the objective's, 0 for none, as in the
+    paper. settle: share of the epochs, the last ones, in which controllers rest and codes are those of evaluation, so
+    that the other weights learn to do with them, while the learning rate falls to 0 linearly; 0 for none, as in the
+    paper. objective: the loss. shift, flip: of the training images, as in `netpaths.training.shuffled`.
     The defaults are for a few epochs from pretrained weights; Li et al. train 200 epochs at lr 0.1 (CIFAR-10).
     """
 
     epochs: int = 10
     batch_size: int = 64
-    lr: float = 0.003
-    pace: float = 50.0
-    hold: float = 0.5
+    lr: float = 0.004
+    pace: float = 40.0
+    hold: float = 0.4
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    milestones: tuple[float, ...] = (0.7, 0.9)
+    milestones: tuple[float, ...] = ()
     ramp: float = 0.9
     settle: float = 0.5
     objective: Objective = field(default_factory=Objective)
@@ -96,9 +96,12 @@ class Recipe:
         """The number of epochs in which controllers learn; half an epoch is one."""
         return floor((1 - self.settle) * self.epochs + 0.5 + 1e-9)
 
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
-        return self.lr * 0.1 ** sum(epoch >= share * self.epochs for share in self.milestones)
+    def rate(self, epoch: int, share: float) -> float:
+        """The learning rate after ``share`` of an epoch, counted from 0."""
+        rate = self.lr * 0.1 ** sum(epoch >= milestone * self.epochs for milestone in self.milestones)
+        if not self.settles(epoch):
+            return rate
+        return rate * (self.epochs - epoch - share) / (self.epochs - self.learning)
 
     def settles(self, epoch: int) -> bool:
         """Whether controllers rest in an epoch, counted from 0."""
@@ -223,9 +226,6 @@ def _epoch(
     number, steps = recipe.seed * LIMIT + epoch, batches_of(len(images), recipe.batch_size)
     generator = torch.Generator().manual_seed(number)
     totals: dict[str, Tensor] = {}
-    for group in state.optimiser.param_groups:
-        held = recipe.hold if group["held"] and not recipe.settles(epoch) else 1.0
-        group["lr"] = recipe.rate(epoch) * group["pace"] * held
     with seeded(number, device), in_mode(network, training=True):
         for name in network.layers if recipe.settles(epoch) else ():
             network.controller(name).eval()
@@ -233,6 +233,7 @@ def _epoch(
         for place, (batch, labels) in enumerate(batches):
             note(epoch * steps + place)
             objective = recipe.at(epoch, place / steps)
+            _set_rates(state.optimiser, recipe, epoch, place / steps)
             found = _losses(observed, _together(batch).to(device), labels, objective, teacher, state.classifiers)
             loss = torch.stack(list(found.values())).sum()
             if not torch.isfinite(loss):
@@ -244,6 +245,12 @@ def _epoch(
                 totals[name] = totals.get(name, torch.zeros((), device=device)) + value.detach() * len(labels)
     state.optimiser.zero_grad()
     return {name: float(value) / len(images) for name, value in totals.items()}
+
+
+def _set_rates(optimiser: torch.optim.Optimizer, recipe: Recipe, epoch: int, share: float) -> None:
+    for group in optimiser.param_groups:
+        held = recipe.hold if group["held"] and not recipe.settles(epoch) else 1.0
+        group["lr"] = recipe.rate(epoch, share) * group["pace"] * held
 
 
 def _losses(
