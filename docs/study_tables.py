@@ -143,6 +143,15 @@ def _latency(run: Run) -> Rows:
     return [{name: row[name] for name in (*names, *more)} for row in run["latency"]]
 
 
+def _within(run: Run) -> Rows:
+    """What lies outside class paths: what lies inside is close to everything."""
+    ends = {"outside its own": "own", "outside the nearest other": "nearest other"}
+    return [
+        {"class": row["class"], "images": row["images"], **{name: 1 - row[key] for name, key in ends.items()}}
+        for row in run["within"]
+    ]
+
+
 def _rivals(part: Callable[[Run], Rows]) -> Callable[[Run], Rows]:
     """A table of the comparison of notions of path inside another study."""
     return lambda run: part(run["rivals"])
@@ -170,7 +179,7 @@ TABLES: Mapping[str, Callable[[Run], Rows]] = {
     "filters": _columns("filters", "layer", "filters", "always off", "always on", "varying", "class range", "nats"),
     "pairs": _columns("pairs", "layer", "varying", "pairs", "near copies", "opposites"),
     "distinct": _columns("distinct", "layer", "images", "distinct", "share", "most common"),
-    "within": _columns("within", "class", "images", "own", "nearest other"),
+    "within": _within,
     "static": _columns("static", "classes", "filters kept", "parameters", "MACs", "before", "accuracy"),
     "codes": _rivals(_areas),
     "codes differences": _rivals(_differences),
