@@ -107,7 +107,8 @@ def _on(piece: Piece, some: torch.Tensor, codes: Codes) -> torch.Tensor:
     code = codes[piece.layer]
     if piece.places is None:
         return piece.spread * code
-    return code.new_zeros(len(code), piece.channels).index_copy(1, torch.tensor(piece.places), piece.spread * code)
+    places = torch.tensor(piece.places, device=code.device)
+    return code.new_zeros(len(code), piece.channels).index_copy(1, places, piece.spread * code)
 
 
 def _grouped(values: torch.Tensor, groups: int) -> torch.Tensor:

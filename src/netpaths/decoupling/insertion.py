@@ -77,7 +77,7 @@ def decouple(
     graph = Graph(model, example, fold=False)
     chosen = chosen_layers(graph, layers)
     taken = [name for name in OWN if name in dict(graph.module.named_children())]
-    taken += [name for name in chosen if hasattr(nn.ModuleDict, name)]
+    taken += [name for name in chosen if hasattr(nn.ModuleDict(), name)]
     if taken:
         raise BadOption(f"the model calls a module {taken[0]!r}, which decoupled networks need; give it another name")
     try:

@@ -77,15 +77,10 @@ def _used(network: Decoupled, path: Path) -> dict[str, list[int]]:
     return {layer: path[layer, "channel"].members().tolist() for layer in widths}
 
 
-def _width(network: Decoupled, layer: str) -> int:
-    """How many filters a layer has."""
-    return network.widths[layer]
-
-
 def _check(network: Decoupled, layer: str, filters: Sequence[int]) -> None:
     if layer not in network.layers:
         raise BadOption(f"{layer} is no decoupled layer; these are {', '.join(network.layers)}")
-    width = _width(network, layer)
+    width = network.widths[layer]
     if list(filters) != sorted({each for each in filters if 0 <= each < width}):
         raise BadOption(f"filters of {layer} must be ascending positions below {width}")
 
@@ -120,7 +115,7 @@ class _Removal:
 
     def _loses(self, layer: DecoupledLayer, filters: Sequence[int] | None) -> bool:
         """Whether a layer loses any filter."""
-        if filters is None or max(len(filters), 1) == _width(self.network, layer.convolution):
+        if filters is None or max(len(filters), 1) == self.network.widths[layer.convolution]:
             return False
         return all(self._filterwise(node) for node in self._chain(layer))
 

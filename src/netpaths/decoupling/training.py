@@ -206,8 +206,8 @@ def _begin(network: Decoupled, recipe: Recipe, classes: int) -> State:
     if recipe.objective.information:
         pace = recipe.pace / recipe.objective.information
         decay = recipe.weight_decay * recipe.objective.information
-        own_ones = list(classifiers.parameters())
-        groups.append({"params": own_ones, "pace": pace, "held": False, "weight_decay": decay})
+        weights = list(classifiers.parameters())
+        groups.append({"params": weights, "pace": pace, "held": False, "weight_decay": decay})
     optimiser = torch.optim.SGD(groups, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
     return State(classifiers, optimiser, [])
 
