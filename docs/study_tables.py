@@ -146,8 +146,11 @@ def _latency(run: Run) -> Rows:
 def _within(run: Run) -> Rows:
     """What lies outside class paths: what lies inside is close to everything."""
     ends = {"outside its own": "own", "outside the nearest other": "nearest other"}
+    names = ("class path", "class", "images")
     return [
-        {"class": row["class"], "images": row["images"], **{name: 1 - row[key] for name, key in ends.items()}}
+        {name: row[name] for name in names}
+        | {name: 1 - row[key] for name, key in ends.items()}
+        | {"resembles its own": row["resembles"]}
         for row in run["within"]
     ]
 

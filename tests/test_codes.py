@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from netpaths import CalculationPath, Profile
+from netpaths import CalculationPath, Profile, jaccard
+from netpaths.report.decoupling_findings import UNION, USUAL
 from netpaths.report.routing_findings import WHOLE
+from netpaths.similarity import total_similarity
 from netpaths.studies import codes
-from netpaths.studies.gates import unit_values
 from trained import decoupled
 
 RNG = np.random.default_rng(0)
@@ -98,32 +99,33 @@ def test_nats_bound_what_a_code_says() -> None:
     assert found["pairs"] < found[WHOLE] <= log(4)
 
 
-def test_shares_inside_class_paths_by_enumeration(profile: Profile) -> None:
+@pytest.mark.parametrize("form", [UNION, USUAL])
+def test_class_paths_against_similarities_one_by_one(profile: Profile, form: str) -> None:
     own = decoupled()
-    paths = CalculationPath().extract(own.graph, own.x[:30])
-    labels = own.labels[:30].numpy()
-    for row in codes.within_rows(paths, labels, profile, [str(label) for label in range(10)]):
+    paths = CalculationPath().extract(own.graph, own.x[:60])
+    labels = own.labels[:60].numpy()
+    class_paths = profile.paths if form == UNION else profile.usual()
+    names = [str(label) for label in range(10)]
+    rows = codes.class_path_rows(paths, labels, class_paths, form, names)
+    assert [(int(row["class"]), row["class path"]) for row in rows] == [(label, form) for label in profile]
+    for row in rows:
         label = int(row["class"])
-        shares: list[tuple[float, float]] = []
-        for path, given in zip(paths, labels.tolist()):
-            if given == label == path.predicted:
-                bits = np.concatenate([path.channels(node).numpy() for node in path.nodes("channel")])
-                inside = {
-                    other: (
-                        bits & np.concatenate([profile[other].channels(node).numpy() for node in path.nodes("channel")])
-                    ).sum()
-                    / bits.sum()
-                    for other in profile
-                }
-                shares.append((inside.pop(label), max(inside.values())))
-        assert row["images"] == len(shares)
-        if shares:
-            assert (row["own"], row["nearest other"]) == pytest.approx(tuple(np.mean(shares, axis=0)))
+        mine = [path for path, given in zip(paths, labels) if given == label == path.predicted]
+        inside, resembling = [], []
+        for path in mine:
+            shares = {other: total_similarity(path, class_paths[other], "channel") for other in profile}
+            inside.append((shares.pop(label), max(shares.values())))
+            alike = {other: jaccard(path, class_paths[other], "channel") for other in profile}
+            best = [other for other in profile if alike[other] == max(alike.values())]
+            resembling.append((label in best) / len(best))
+        assert row["images"] == len(mine) > 0
+        assert (row["own"], row["nearest other"]) == pytest.approx(tuple(np.mean(inside, axis=0)))
+        assert row["resembles"] == pytest.approx(np.mean(resembling))
 
 
-def test_values_are_the_codes() -> None:
+def test_a_class_without_correct_images_is_no_information(profile: Profile) -> None:
     own = decoupled()
     paths = CalculationPath().extract(own.graph, own.x[:5])
-    values = unit_values(paths)
-    assert {node: table.shape for node, table in values.items()} == {"conv1": (5, 6), "conv2": (5, 16)}
-    assert all(set(np.unique(table)) <= {0.0, 1.0} for table in values.values())
+    wrong = np.array([(path.predicted + 1) % 10 for path in paths if path.predicted is not None])
+    rows = codes.class_path_rows(paths, wrong, profile.paths, UNION, [str(label) for label in range(10)])
+    assert all(row["images"] == 0 and np.isnan([row["own"], row["resembles"]]).all() for row in rows)

@@ -76,6 +76,18 @@ def test_class_paths_are_unions_of_correct_images() -> None:
             assert profile.counts[label][site].tolist() == counts.tolist()  # type: ignore[union-attr]
 
 
+def test_classes_ascend_whatever_comes_first() -> None:
+    loader = batches(4, wrong=0.0)
+    found = [(path, int(label)) for x, labels in loader for path, label in zip(METHOD.extract(GRAPH, x), labels)]
+    found.sort(key=lambda each: -each[1])
+    profile = Profile()
+    for path, label in found:
+        profile.update([path], [label])
+    labels = sorted({label for _, label in found})
+    assert len(labels) > 1
+    assert list(profile.paths) == list(profile.images) == list(profile) == labels
+
+
 def test_frequency() -> None:
     profile = build(batches(), counts=True)
     label = next(iter(profile))
@@ -84,6 +96,42 @@ def test_frequency() -> None:
     assert np.array_equal(np.flatnonzero(frequency), profile[label]["_4", "weight"].members())
     with pytest.raises(BadOption, match="this profile has no counts; build it with counts=True"):
         build(batches()).frequency(label, ("_4", "weight"))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 2 / 3, 1.0])
+def test_usual_elements_are_those_of_many_images(share: float) -> None:
+    loader = batches()
+    profile = build(loader, counts=True)
+    paths = [path for x, labels in loader for path in METHOD.extract(GRAPH, x)]
+    given = torch.cat([labels for _, labels in loader]).tolist()
+    usual = profile.usual(share)
+    assert list(usual) == list(profile)
+    for label, found in usual.items():
+        mine = [path for path, own in zip(paths, given) if own == label == path.predicted]
+        for site in profile[label]:
+            often = np.mean([path[site].dense().numpy() for path in mine], axis=0) >= share
+            assert np.array_equal(found[site].dense().numpy(), often)
+            assert found[site].total == profile[label][site].total
+    assert all(usual[label].equals(profile[label]) for label in usual) == (share == 0.01)
+
+
+def test_usual_elements_keep_their_values() -> None:
+    first, second = ([0.5, 0.0, 2.0], [0.25, 1.0, 0.0])
+    paths = [
+        Path({Site("a", "channel"): Elements.from_dense(torch.tensor(own))}, predicted=0) for own in (first, second)
+    ]
+    profile = Profile(counted=True)
+    profile.update(paths, [0, 0])
+    assert profile.usual(1.0)[0]["a", "channel"].dense().tolist() == [0.5, 0, 0]
+    assert profile.usual(0.5)[0].equals(profile[0])
+
+
+def test_usual_needs_counts_and_a_share() -> None:
+    with pytest.raises(BadOption, match="this profile has no counts; build it with counts=True"):
+        build(batches()).usual()
+    for share in (0.0, 1.5, float("nan")):
+        with pytest.raises(BadOption, match=r"expected a number in \(0, 1\]"):
+            build(batches(), counts=True).usual(share)
 
 
 def test_doing_work_twice_changes_no_class_path() -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from netpaths.errors import BadOption, EmptyClass, ModelMismatch
 from netpaths.files import load_tensors, save_tensors
 from netpaths.graph import Graph, PathMethod
-from netpaths.path import Path, Site, union
+from netpaths.path import Elements, Path, Site, union
 from netpaths.path.storage import compress, decode_sites, decompress, encode_sites
 
 SCHEMA = 1
@@ -29,9 +29,9 @@ Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 class Profile:
     """Class → aggregated path.
 
-    paths: the class paths. images: how many images each class path aggregates. counts: class → site → how many of
-    these images select each element, (size,) int32; empty unless asked for. seen: images offered so far, correct or
-    not, in loader order: where a stopped build goes on.
+    paths: the class paths, classes ascending. images: how many images each class path aggregates. counts: class → site
+    → how many of these images select each element, (size,) int32; empty unless asked for. seen: images offered so far,
+    correct or not, in loader order: where a stopped build goes on.
     """
 
     fingerprint: str = ""
@@ -107,6 +107,8 @@ class Profile:
             self.images[label] = self.images.get(label, 0) + len(members)
             if self.counted:
                 _count(self.counts.setdefault(label, {}), members)
+        self.paths = {label: self.paths[label] for label in self}
+        self.images = {label: self.images[label] for label in self}
 
     def merge(self, other: Profile) -> Profile:
         """The profile of both: class paths unite, counts and images add."""
@@ -184,6 +186,26 @@ class Profile:
             merged = [union([*merged, self.paths[label]])]
             curve.append(merged[0].density(kind))
         return curve
+
+    def usual(self, share: float = 0.5) -> dict[int, Path]:
+        """Class paths without what is rare in them: elements that at least ``share`` of the class's images select.
+
+        share: in (0, 1]; as it falls to 0 these become the class paths themselves. Values stay those of the class
+        paths. Needs counts; raises BadOption. Source: our reconstruction; the union of many images' paths is nearly
+        everything where every image selects much.
+        """
+        if not 0 < share <= 1:
+            raise BadOption(f"the share of a class's images is {share}, expected a number in (0, 1]")
+        return {label: self._usual(label, share) for label in self}
+
+    def _usual(self, label: int, share: float) -> Path:
+        sites = {}
+        for site, part in self[label].sites.items():
+            members = part.members()
+            often = self.frequency(label, site)[members] >= share
+            values = None if part.values is None else part.values[often]
+            sites[site] = Elements.of(part.shape, members[often], values, part.total)
+        return replace(self[label], sites=sites)
 
     def frequency(self, label: int, site: Site | tuple[str, str]) -> NDArray[np.float64]:
         """Share of the class's images that select each element of ``site``: (size,); needs counts."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netpaths import Profile, cli, load_path
+from netpaths import Profile, class_matrix, cli, load_path
 from netpaths.cli import attack, bench, calibrate, check, compare, evaluate, profile, trace, train
 from netpaths.cli.features import checksum
 from netpaths.detection import DETECTORS, Features, load_detector
@@ -168,6 +168,15 @@ def test_compare_measures_every_pair_of_classes(inside: Path, call: Call, tmp_pa
     assert (tmp_path / "run" / "similarity.png").stat().st_size > 1000
     two = json.loads(call("compare runs/profile runs/weights --kind weight --json -").out)
     assert np.allclose(np.diag(two["matrix"]), 1)
+
+
+def test_compare_of_what_is_usual_leaves_out_the_rest(inside: Path, call: Call) -> None:
+    outcome = call("compare runs/weights --kind weight --usual 0.5 --json -")
+    found = json.loads(outcome.out)
+    profile = Profile.load("runs/weights/profile.safetensors")
+    assert np.array_equal(found["matrix"], class_matrix(profile.usual(0.5), "weight"))
+    whole = json.loads(call("compare runs/weights --kind weight --json -").out)
+    assert not np.allclose(found["matrix"], whole["matrix"])
 
 
 def test_evaluate_reports_every_detector_attack_and_seed(inside: Path, call: Call) -> None:

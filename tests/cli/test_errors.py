@@ -90,6 +90,8 @@ MISTAKES = {
         "calibrate --model lenet5 --seed 1 --profile runs/profile --attacks runs/attacks --fpr 0.2 --out OUT",
         "images were made against model",
     ),
+    "usual without counts": ("compare runs/profile --usual 0.5 --out OUT", "this profile has no counts"),
+    "usual share": ("compare runs/weights --usual 2 --out OUT", "images is 2.0, expected a number in (0, 1]"),
     "foreign profile": ("compare runs/detector/detector.safetensors --out OUT", "is not a netpaths profile"),
     "weights as a profile": ("compare runs/lenet5/model.safetensors --out OUT", "is not a netpaths profile"),
     "folder without a profile": ("compare runs/lenet5 --out OUT", "there is no profile.safetensors in runs/lenet5"),

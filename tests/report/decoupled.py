@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from netpaths.ablation import Curve
-from netpaths.report.decoupling_findings import DecouplingFindings, Floats
+from netpaths.report.decoupling_findings import UNION, USUAL, DecouplingFindings, Floats
 from netpaths.report.rivals_findings import RivalsFindings
 from netpaths.report.routing_findings import WHOLE
 
 NAN = float("nan")
 Row = dict[str, Any]
+INSIDE = {"images": 20, "own": 0.8, "nearest other": 0.7, "resembles": 0.4}
 TARGETS = (0.9, 0.7, 0.6, 0.5, 0.3)
 PARTS = {"cross entropy": 0.2, "information": 0.13, "alignment": 0.9, "sparsity": 0.05}
 VARIANTS = ("all parts", "without information", "without alignment", "without sparsity", "cross entropy alone")
@@ -189,8 +190,8 @@ def make_findings(
         alike={name: correlations(width, place) for place, (name, width) in enumerate(zip(named, widths))},
         pairs=[{"layer": name, "varying": 12, "pairs": 66, "near copies": 3, "opposites": 1} for name in named],
         distinct=distinct_rows(named),
-        matrix=(matrix + matrix.T) / 2,
-        within=[{"class": name, "images": 20, "own": 0.8, "nearest other": 0.7} for name in own],
+        matrices={UNION: (matrix + matrix.T) / 2, USUAL: ((matrix + matrix.T) / 2) ** 2},
+        within=[{"class": name, "class path": form, **INSIDE} for form in (UNION, USUAL) for name in own],
         layers=separation_rows(named),
         points={name: rng.normal(size=(images, 2)) + np.eye(classes, 2)[labels] * 4 for name in [*named, WHOLE]},
         labels=labels,

@@ -115,8 +115,8 @@ def test_figures_and_tables_lie_beside_the_page(findings: DecouplingFindings, wr
         assert len(read(written, f"tables/{name}")) == len(getattr(findings, name))
     drawn = {file.stem for file in (written.parent / "figures").glob("*.svg")}
     assert drawn == {
-        *("accuracy", "latency", "training", "losses", "firing", "alike", "class-similarity", "distinct"),
-        *("separation", "embedding", "ablation", "static", "rivals-1", "rivals-2", "cost"),
+        *("accuracy", "latency", "training", "losses", "firing", "alike", "distinct", "separation", "embedding"),
+        *("class-similarity", "class-similarity-usual", "ablation", "static", "rivals-1", "rivals-2", "cost"),
     }
     assert len([tag for tag, _ in page.tags if tag == "img"]) == len(drawn)
     assert all(attributes["alt"] for tag, attributes in page.tags if tag == "img")
@@ -134,10 +134,9 @@ def test_the_data_of_heat_maps_is_that_of_the_findings(findings: DecouplingFindi
     for row in rows[::50]:
         value = findings.alike[layer][int(row["filter"]), int(row["other"])]
         assert float(row["correlation"]) == value
-    similar = {
-        (row["class"], row["other"]): float(row["similarity"]) for row in read(written, "figures/class-similarity")
-    }
-    assert similar["airplane", "bird"] == findings.matrix[0, 2]
+    for name, matrix in zip(("class-similarity", "class-similarity-usual"), findings.matrices.values(), strict=True):
+        similar = {(row["class"], row["other"]): float(row["similarity"]) for row in read(written, f"figures/{name}")}
+        assert similar["airplane", "bird"] == matrix[0, 2]
 
 
 def test_times_over_the_dense_network_are_data(findings: DecouplingFindings, written: Path) -> None:
@@ -189,7 +188,7 @@ def test_a_page_of_nearly_nothing(tmp_path: Path) -> None:
     page = Page(write_decoupling_report(bare, tmp_path).read_text())
     assert section_ids(page) == ["answer", *(each for each in OWN if each != "losses"), *ENDS]
     drawn = {file.stem for file in (tmp_path / "figures").glob("*.svg")}
-    assert drawn == {"accuracy", "firing", "class-similarity", "separation", "embedding"}
+    assert drawn == {"accuracy", "firing", "class-similarity", "class-similarity-usual", "separation", "embedding"}
 
 
 def unknown(rows: Sequence[dict[str, object]], kept: Sequence[str]) -> list[dict[str, object]]:
@@ -204,7 +203,7 @@ def test_unknown_numbers_are_no_information(tmp_path: Path) -> None:
         latency=unknown(latency_rows(), ("target", "batch", "threads")),
         alike={name: np.full_like(own, NAN) for name, own in findings.alike.items()},
         firing={name: np.full_like(own, NAN) for name, own in findings.firing.items()},
-        matrix=np.full_like(findings.matrix, NAN),
+        matrices={form: np.full_like(own, NAN) for form, own in findings.matrices.items()},
     )
     page = Page(write_decoupling_report(empty, tmp_path).read_text())
     assert f"an accuracy of {NOTHING} against {NOTHING}" in page.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from netpaths import path as paths
     from netpaths.profile import Profile
     from netpaths.runs import Run
 
     Matrix = NDArray[np.float64]
+    ClassPaths = Mapping[int, paths.Path]
 
 EXAMPLES = (
     "netpaths compare runs/profile",
-    "netpaths compare runs/profile --kind weight --out runs/classes",
+    "netpaths compare runs/weights --kind weight --usual 0.5 --out runs/classes",
     "netpaths compare runs/profile runs/weights --kind weight --out runs/two",
 )
 FILES = ("similarity.csv", "similarity.png", "similarity.svg")
@@ -30,6 +33,16 @@ FILES = ("similarity.csv", "similarity.png", "similarity.svg")
 First = Annotated[Path, typer.Argument(metavar="PROFILE", help="A profile: a file, or a profile run's folder.")]
 Second = Annotated[
     Path | None, typer.Argument(metavar="[OTHER]", help="A second profile of the same model.", show_default=False)
+]
+Usual = Annotated[
+    float | None,
+    typer.Option(
+        "--usual",
+        metavar="SHARE",
+        help="Compare only what at least this share of a class's images select; profiles need --counts.  "
+        "[default: all]",
+        show_default=False,
+    ),
 ]
 
 
@@ -43,6 +56,7 @@ def compare(
     profile: First,
     other: Second = None,
     kind: options.Kind = None,
+    usual: Usual = None,
     out: options.OptionalOut = None,
     threads: options.Threads = None,
     force: options.Force = False,
@@ -50,7 +64,11 @@ def compare(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Compare every two class paths of a profile, or the class paths of two profiles of one model."""
+    """Compare every two class paths of a profile, or the class paths of two profiles of one model.
+
+    Class paths are unions of many images' paths. Where nearly everything is on every union, --usual leaves out what
+    only a few images select.
+    """
     from netpaths.cli.features import checksum
     from netpaths.cli.subject import check_kind
     from netpaths.profile import Profile
@@ -61,17 +79,19 @@ def compare(
     profiles = [Profile.load(file) for file in files]
     for each in profiles:
         check_kind(each, kind)
-    matrix = similarity_matrix(profiles[0], profiles[-1], kind, other is None)
+    class_paths = [each.paths if usual is None else each.usual(usual) for each in profiles]
+    matrix = similarity_matrix(class_paths[0], class_paths[-1], kind, other is None)
     pairs = summary(matrix, list(profiles[0]), list(profiles[-1]), other is None)
     with session.maybe_run(FILES, {"profiles": [checksum(file) for file in files]}) as run:
         if run is not None:
             _write(run, matrix, profiles, other is None)
-    session.say(table("Jaccard similarity of class paths", pairs), *([] if run is None else [f"wrote {out}"]))
+    title = "Jaccard similarity of class paths" + ("" if usual is None else f", what {usual:.0%} of the images select")
+    session.say(table(title, pairs), *([] if run is None else [f"wrote {out}"]))
     session.finish({"classes": [list(each) for each in profiles], "matrix": matrix, "summary": pairs})
 
 
-def similarity_matrix(first: Profile, second: Profile, kind: str | None, same: bool) -> Matrix:
-    """Jaccard of every class of ``first`` (rows) with every class of ``second`` (columns)."""
+def similarity_matrix(first: ClassPaths, second: ClassPaths, kind: str | None, same: bool) -> Matrix:
+    """Jaccard of every class path of ``first`` (rows) with every one of ``second`` (columns)."""
     import numpy as np
 
     from netpaths.errors import EmptyClass
@@ -80,8 +100,8 @@ def similarity_matrix(first: Profile, second: Profile, kind: str | None, same: b
     if not len(first) or not len(second):
         raise EmptyClass("a profile without class paths has nothing to compare")
     if same:
-        return class_matrix(first.paths, kind)
-    return np.array([[jaccard(first[row], second[column], kind) for column in second] for row in first])
+        return class_matrix(first, kind)
+    return np.array([[jaccard(one, other, kind) for other in second.values()] for one in first.values()])
 
 
 def summary(matrix: Matrix, rows: list[int], columns: list[int], same: bool) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from netpaths.report.decoupling_figures import (
     time_rows,
     training_figure,
 )
-from netpaths.report.decoupling_findings import DecouplingFindings
+from netpaths.report.decoupling_findings import UNION, DecouplingFindings
 from netpaths.report.page_figures import matrix_illustration
 from netpaths.report.parts import Illustration
 from netpaths.report.path_picture import class_name
@@ -159,14 +160,22 @@ def alike_drawings(alike: Mapping[str, Floats]) -> list[Drawing]:
     return [Drawing(illustration, rows)]
 
 
-def matrix_drawing(matrix: Floats, class_names: Sequence[str]) -> Drawing:
-    """Similarity of class paths."""
+def matrix_drawings(matrices: Mapping[str, Floats], class_names: Sequence[str]) -> list[Drawing]:
+    """Similarity of class paths, a drawing for each form of them."""
+    return [_matrix_drawing(form, matrix, class_names) for form, matrix in matrices.items()]
+
+
+def _matrix_drawing(form: str, matrix: Floats, class_names: Sequence[str]) -> Drawing:
     names = [class_name(class_names, label) for label in range(len(matrix))]
     rows = [
         {"class": names[one], "other": names[other], "similarity": value}
         for (one, other), value in np.ndenumerate(matrix)
     ]
-    return Drawing(matrix_illustration(matrix, class_names), rows)
+    drawn = matrix_illustration(matrix, class_names)
+    if form == UNION:
+        return Drawing(drawn, rows)
+    caption = f"The same for class paths of what {form} of a class’s images select. {drawn.caption}"
+    return Drawing(replace(drawn, name="class-similarity-usual", caption=caption), rows)
 
 
 def distinct_illustration(rows: Rows) -> Illustration:

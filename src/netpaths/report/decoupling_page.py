@@ -17,7 +17,7 @@ from netpaths.report.decoupling_drawings import (
     latency_drawings,
     loss_epochs,
     losses_illustration,
-    matrix_drawing,
+    matrix_drawings,
     static_illustration,
     training_illustration,
 )
@@ -257,14 +257,17 @@ def _class_paths(findings: DecouplingFindings) -> Section:
         "Class paths",
         [
             "The path of an image is the codes of all its layers; the path of a class unites those of its training "
-            "images that the network gets right. Where class paths hardly differ, most of what is on is on for "
-            "everything, or many images have made the union large.",
+            "images that the network gets right. Where such unions hardly differ, most of what is on is on for "
+            "everything, or many images have made the union large; so there is a second form, of the filters that are "
+            "on for at least half of the images (ours).",
             "In the table, own is the share of a test image’s path that lies inside its class path, nearest other the "
             "largest share inside another class path, as means over the images that the network gets right. Only the "
-            "distance between the two says something about the class.",
+            "distance between the two says something about the class. Resembles is the share of images whose path is "
+            "more similar (Jaccard) to their class path than to any other; equal ones count in parts, and by chance "
+            f"it is {percent(1 / len(findings.classes))}.",
         ],
         [rows_table("Images and class paths", findings.within)],
-        [matrix_drawing(findings.matrix, findings.classes)],
+        matrix_drawings(findings.matrices, findings.classes),
         {"within": findings.within},
     )
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from netpaths.path import Path, Site
 from netpaths.profile import Profile
 from netpaths.report.routing_findings import WHOLE
-from netpaths.similarity import total_similarity
-from netpaths.studies.gates import side_by_side, with_whole
+from netpaths.studies.gates import side_by_side, unit_values, with_whole
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -136,19 +135,34 @@ def nats(
     return found
 
 
-def within_rows(paths: Sequence[Path], labels: Ints, profile: Profile, names: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per class: the mean share of its images' paths inside its class path, and inside the nearest other."""
-    rows = []
-    for label in profile:
-        own = [path for path, given in zip(paths, labels) if given == label and path.predicted == label]
-        shares = [{other: total_similarity(path, profile[other], "channel") for other in profile} for path in own]
-        best = [max((value for other, value in each.items() if other != label), default=np.nan) for each in shares]
-        rows.append(
+def class_path_rows(
+    paths: Sequence[Path], labels: Ints, class_paths: Mapping[int, Path], form: str, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One row per class: how far the paths of its images lie in its class path, and which class path they resemble.
+
+    paths, labels: of images; those that the network gets wrong are left out. form: what the class paths are. own,
+    nearest other: mean share of an image's path inside its class path, and inside the nearest other. resembles: the
+    share of images with no more similar class path (Jaccard) than their own; equal ones share.
+    """
+    own = np.array([path.predicted == given for path, given in zip(paths, labels)])
+    images = side_by_side(unit_values(paths))
+    classes = side_by_side(unit_values(list(class_paths.values())))
+    shared, sizes = images @ classes.T, images.sum(1, keepdims=True)
+    inside, alike = shared / sizes, shared / (sizes + classes.sum(1) - shared)
+    nearest = alike == alike.max(1, keepdims=True)
+    found = []
+    for place, label in enumerate(class_paths):
+        mine = own & (labels == label)
+        others = np.delete(inside[mine], place, axis=1)
+        known = bool(mine.any())
+        found.append(
             {
                 "class": names[label],
-                "images": len(own),
-                "own": float(np.mean([each[label] for each in shares])) if own else float("nan"),
-                "nearest other": float(np.mean(best)) if own else float("nan"),
+                "class path": form,
+                "images": int(mine.sum()),
+                "own": float(inside[mine, place].mean()) if known else float("nan"),
+                "nearest other": float(others.max(1).mean()) if known and others.size else float("nan"),
+                "resembles": float((nearest[mine, place] / nearest[mine].sum(1)).mean()) if known else float("nan"),
             }
         )
-    return rows
+    return found

@@ -33,7 +33,7 @@ from netpaths.graph import Graph
 from netpaths.methods import CalculationPath
 from netpaths.path import Path, union
 from netpaths.profile import Profile
-from netpaths.report.decoupling_findings import DecouplingFindings
+from netpaths.report.decoupling_findings import UNION, USUAL, DecouplingFindings
 from netpaths.report.rivals_findings import RivalsFindings
 from netpaths.similarity import class_matrix
 from netpaths.studies import codes, gates, head_to_head
@@ -117,7 +117,7 @@ def run(
         latency=latency,
         history=[{"target": target, **row} for target, each in trained.items() for row in each.history],
         losses=losses,
-        matrix=class_matrix(profile.paths, "channel"),
+        matrices={form: class_matrix(class_paths, "channel") for form, class_paths in _forms(profile).items()},
         ablation=curves,
         static=static,
         rivals=rivals,
@@ -296,11 +296,20 @@ def _read(own: Subject, plan: DecouplingPlan, profile: Profile, progress: Progre
         "alike": matrices,
         "pairs": codes.pair_rows(matrices),
         "distinct": codes.distinct_rows(values),
-        "within": codes.within_rows(paths, test.labels, profile, own.test.classes),
+        "within": [
+            row
+            for form, class_paths in _forms(profile).items()
+            for row in codes.class_path_rows(paths, test.labels, class_paths, form, own.test.classes)
+        ],
         "layers": gates.layer_rows(values, test.labels, CODES),
         "points": points,
         "labels": test.labels[shown],
     }
+
+
+def _forms(profile: Profile) -> dict[str, Mapping[int, Path]]:
+    """Class paths as unions, and with only what is usual in a class."""
+    return {UNION: profile.paths, USUAL: profile.usual()}
 
 
 def _static(own: Subject, plan: DecouplingPlan, profile: Profile, progress: Progress) -> Rows:
