@@ -19,7 +19,7 @@ from netpaths.decoupling.cost import Cost
 from netpaths.decoupling.insertion import Decoupled
 from netpaths.decoupling.layers import decoupled_layers, zero_channels
 from netpaths.decoupling.loss import Objective
-from netpaths.decoupling.observed import Observed
+from netpaths.decoupling.observed import Observed, Plain
 from netpaths.errors import BadFile, BadInput, BadOption, BadWeights, UnknownNode
 from netpaths.zoo import Restricted, save_weights
 
@@ -319,6 +319,36 @@ def test_alignment_is_scipys_divergence(direction: str) -> None:
     pairs = zip(pooled, chosen) if direction == "output" else zip(chosen, pooled)
     wanted = sum(entropy(first, second) for first, second in pairs) / 4
     assert float(loss.alignment(code, features, direction)) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_hints_by_hand() -> None:
+    plain = {"a": torch.tensor([[1.0, 2.0], [0.0, 2.0]]), "b": torch.tensor([[4.0], [0.0]])}
+    reads = {"a": torch.tensor([[1.0, 0.0], [1.0, 2.0]]), "b": torch.tensor([[2.0], [1.0]])}
+    assert float(loss.hints(reads, plain)) == pytest.approx(float(Fraction(4 + 1, 9) + Fraction(4 + 1, 16)))
+    assert float(loss.hints(plain, plain)) == 0
+    dead = {"a": torch.zeros(2, 2)}
+    assert float(loss.hints(dead, dead)) == 0
+
+
+def test_what_layers_read_is_what_the_plain_network_gives_them(digits_lenet: nn.Module) -> None:
+    network = decouple(digits_lenet, torch.zeros(1, 1, 28, 28), bias=5.0)  # everything is on
+    x = torch.rand(3, 1, 28, 28)
+    plain = Plain(digits_lenet, x)
+    with torch.no_grad():
+        seen, (logits, reads) = Observed(network, plain.layers)(x), plain(x)
+    trace = Graph(digits_lenet, x).run(x, record=["pool1", "pool2"])
+    assert plain.layers == ("conv2", "fc1", "fc2", "fc3")
+    torch.testing.assert_close(reads["conv2"], trace["pool1"])
+    torch.testing.assert_close(reads["fc1"], trace["pool2"].flatten(1))
+    torch.testing.assert_close(logits, trace.logits)
+    for name in plain.layers:
+        torch.testing.assert_close(seen.reads[name], reads[name])
+
+
+def test_a_plain_network_of_other_layers_is_refused(digits_lenet: nn.Module) -> None:
+    network = decouple(digits_lenet, torch.zeros(1, 1, 28, 28))
+    with pytest.raises(BadOption, match="without controllers has a layer layer1_0_conv1, the decoupled one has not"):
+        Observed(network, ("layer1_0_conv1",))
 
 
 def test_distillation_is_scipys_divergence() -> None:

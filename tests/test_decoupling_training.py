@@ -21,11 +21,18 @@ from netpaths.decoupling.observed import Observed
 from netpaths.decoupling.training import Recipe, evaluate
 from netpaths.errors import BadFile, BadInput, BadOption, BadWeights
 from netpaths.files import load_tensors
-from netpaths.training import accuracy, batches_of, shuffled
+from netpaths.training import accuracy, batches_of, cutmix, shuffled
 from netpaths.zoo import load_model
 
 QUICK = Recipe(
-    epochs=3, batch_size=32, lr=0.05, pace=3, hold=1, objective=Objective(distillation=1.0, information=0.1), shift=1
+    epochs=3,
+    batch_size=32,
+    lr=0.05,
+    pace=3,
+    hold=1,
+    objective=Objective(distillation=1.0, information=0.1, hints=0.1),
+    shift=1,
+    cutmix=0.5,
 )
 
 
@@ -55,7 +62,7 @@ def same(first: nn.Module, second: nn.Module) -> bool:
 
 def test_training_keeps_what_is_asked_for_and_the_accuracy(digits_lenet: nn.Module, digits_test: Images) -> None:
     network = made(digits_lenet)
-    objective = Objective(kept=0.6, sparsity=0.05, distillation=1.0)
+    objective = Objective(kept=0.6, sparsity=0.05, distillation=1.0, hints=0.1)
     history = train_decoupled(
         network,
         load_data("digits"),
@@ -68,7 +75,7 @@ def test_training_keeps_what_is_asked_for_and_the_accuracy(digits_lenet: nn.Modu
     assert history[-1]["accuracy"] >= accuracy(digits_lenet, digits_test) - 0.05
     assert history[-1]["accuracy"] == pytest.approx(accuracy(network, digits_test), abs=1e-6)
     assert history[-1]["cross entropy"] < history[0]["cross entropy"]
-    parts = ("cross entropy", "distillation", "information", "alignment", "sparsity")
+    parts = ("cross entropy", "distillation", "hints", "information", "alignment", "sparsity")
     assert all(sum(row.get(name, 0.0) for name in parts) == pytest.approx(row["loss"], rel=1e-4) for row in history)
     assert [set(parts) <= set(row) for row in history] == [True] * 4 + [False] * 4
 
@@ -282,6 +289,37 @@ def test_flipping_mirrors_half_of_the_images(few: Images) -> None:
     )
 
 
+def test_cutmix_pastes_rectangles_and_shares_classes() -> None:
+    count, size = 400, 16
+    batch = torch.arange(count).float().view(count, 1, 1, 1).expand(count, 3, size, size)  # every image has its number
+    targets = torch.eye(count)
+    mixed, shares = cutmix(batch, targets, 0.5, torch.Generator().manual_seed(0))
+    assert torch.allclose(shares.sum(1), torch.ones(count))
+    pasted = []
+    for place, (image, share) in enumerate(zip(mixed, shares)):
+        assert torch.equal(image[0], image[2])
+        numbers, counts = image[0].unique(return_counts=True)
+        wanted = torch.zeros(count).index_put((numbers.long(),), counts / size**2)
+        torch.testing.assert_close(share, wanted)
+        other = image[0] != place
+        pasted.append(float(other.float().mean()))
+        rows, columns = other.any(1).nonzero().flatten(), other.any(0).nonzero().flatten()
+        if len(rows):
+            block = other[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            assert block.all()
+            assert len({int(number) for number in image[0][other]}) == 1
+    assert 0.35 < np.mean([share > 0 for share in pasted]) < 0.55  # half of the images, but for rectangles of no pixel
+    assert max(pasted) <= 0.5 + 2 / size
+    assert max(pasted) > 0.3
+
+
+def test_cutmix_of_no_image_changes_none() -> None:
+    batch, targets = torch.rand(5, 3, 8, 8), torch.eye(5)
+    mixed, shares = cutmix(batch, targets, 0.0, torch.Generator().manual_seed(0))
+    assert torch.equal(mixed, batch)
+    assert torch.equal(shares, targets)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -290,6 +328,8 @@ def test_flipping_mirrors_half_of_the_images(few: Images) -> None:
         ({"milestones": (0.5, 1.0)}, "milestones is"),
         ({"pace": 0.0}, "pace is 0.0"),
         ({"ramp": 2.0}, "ramp is 2.0"),
+        ({"cutmix": 1.5}, "cutmix is 1.5"),
+        ({"objective": Objective(hints=-1.0)}, "hints is -1.0"),
         ({"objective": Objective(kept=2.0)}, "kept is 2.0"),
     ],
 )
@@ -299,7 +339,7 @@ def test_recipes_out_of_range(wrong: dict[str, float], message: str) -> None:
 
 
 def test_refusals(digits_lenet: nn.Module, few: Images, held: Images) -> None:
-    with pytest.raises(BadOption, match="distillation needs the plain network"):
+    with pytest.raises(BadOption, match="distillation and hints need the plain network"):
         train_decoupled(made(digits_lenet), few, QUICK, held)
     with pytest.raises(BadOption, match="training needs images"):
         train_decoupled(made(digits_lenet), few.take([]), QUICK, held, digits_lenet)

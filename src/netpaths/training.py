@@ -170,6 +170,25 @@ def _shifted(batch: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     return padded.permute(0, 2, 3, 1)[first, rows, columns].permute(0, 3, 1, 2).contiguous()
 
 
+def cutmix(batch: Tensor, targets: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images and targets where a share of the images got a rectangle of another one, and of its target as much.
+
+    batch: (batch, channels, height, width). targets: (batch, classes) shares. share: the probability of every image.
+    A rectangle has the image's proportions, lies anywhere, and covers at most half of it. Source: Yun et al.,
+    "CutMix", ICCV 2019.
+    """
+    count, _, height, width = batch.shape
+    other = torch.randperm(count, generator=generator)
+    chosen, area, y, x = torch.rand(4, count, 1, 1, generator=generator)
+    half = (area / 2).sqrt() / 2
+    rows = (torch.arange(height).view(1, height, 1) + 0.5) / height
+    columns = (torch.arange(width).view(1, 1, width) + 0.5) / width
+    inside = ((rows - y).abs() <= half) & ((columns - x).abs() <= half) & (chosen < share)
+    covered = inside.flatten(1).float().mean(1, keepdim=True)
+    mixed = torch.where(inside.unsqueeze(1), batch[other], batch)
+    return mixed, (1 - covered) * targets + covered * targets[other]
+
+
 def _message(losses: list[float], accuracies: list[float]) -> str:
     text = f"loss {losses[-1]:.4f}"
     return f"{text}, accuracy {accuracies[-1]:.2%}" if accuracies else text

@@ -30,7 +30,8 @@ CHECKPOINT = "checkpoint.safetensors"
 FILES = ("model.safetensors", "history.csv", CHECKPOINT)
 
 KEPT, EPOCHS, BATCH, LR, PACE, HOLD, MOMENTUM, DECAY = 0.65, 10, 64, 0.004, 40.0, 0.4, 0.9, 1e-4
-INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, RAMP, SETTLE, BIAS = 0.1, 1.0, 0.1, 1.0, 0.9, 0.5, 2.0
+INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, HINTS = 0.1, 1.0, 0.1, 1.0, 1.0
+RAMP, SETTLE, BIAS = 0.9, 0.5, 2.0
 
 Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1, metavar="N")]
 Rate = Annotated[
@@ -86,6 +87,17 @@ Distillation = Annotated[
         help="Weight of the distance from the plain network's answers (ours); 0 leaves it out.", metavar="NUMBER"
     ),
 ]
+Hints = Annotated[
+    float,
+    typer.Option(
+        help="Weight of the distance from what layers read in the plain network (ours); 0 leaves it out.",
+        metavar="NUMBER",
+    ),
+]
+Cutmix = Annotated[
+    float,
+    typer.Option(help="Share of training images that get a rectangle of another one (CutMix).", metavar="SHARE"),
+]
 Ramp = Annotated[
     float,
     typer.Option(
@@ -140,12 +152,14 @@ def decouple(
     sparsity: Sparsity = SPARSITY,
     direction: Direction = "output",
     distillation: Distillation = DISTILLATION,
+    hints: Hints = HINTS,
     ramp: Ramp = RAMP,
     settle: Settle = SETTLE,
     bias: Bias = BIAS,
     level: Level = True,
     shift: Shift = 0,
     flip: Flip = False,
+    cutmix: Cutmix = 0.0,
     seed: options.Seed = 0,
     device: options.Device = options.DEVICE,
     threads: options.Threads = None,
@@ -189,10 +203,10 @@ def make_recipe(given: Any) -> Recipe:
     from netpaths.decoupling.loss import Objective
     from netpaths.decoupling.training import Recipe
 
-    losses = ("information", "alignment", "sparsity", "kept", "direction", "distillation")
+    losses = ("information", "alignment", "sparsity", "kept", "direction", "distillation", "hints")
     objective = {name: given[name] for name in losses}
-    rest = ("epochs", "batch_size", "lr", "pace", "hold", "momentum", "weight_decay", "ramp", "settle", "shift", "flip")
-    chosen = {name: given[name] for name in rest}
+    rest = ("epochs", "batch_size", "lr", "pace", "hold", "momentum", "weight_decay", "ramp", "settle")
+    chosen = {name: given[name] for name in (*rest, "shift", "flip", "cutmix")}
     if given["milestones"] is not None:
         chosen["milestones"] = shares("--milestones", given["milestones"])
     recipe = Recipe(objective=Objective(**objective), seed=given["seed"], **chosen)

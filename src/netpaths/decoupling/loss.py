@@ -33,7 +33,8 @@ class Objective:
 
     information: λ_m. alignment: λ_k. sparsity: λ_s. kept: τ, the share of every layer's filters that should be on.
     direction: of the divergence, from the "output" as above, or from the "code". distillation: weight of the
-    distance from the plain network's answers, which is ours and not the paper's.
+    distance from the plain network's answers. hints: weight of the distance from what layers read in the plain
+    network. The last two are ours and not the paper's.
     """
 
     information: float = 0.1
@@ -42,16 +43,22 @@ class Objective:
     kept: float = 0.65
     direction: Literal["output", "code"] = "output"
     distillation: float = 0.0
+    hints: float = 0.0
 
     def check(self) -> None:
         """Raise BadOption for a value out of range."""
-        for name in ("information", "alignment", "sparsity", "distillation"):
+        for name in ("information", "alignment", "sparsity", "distillation", "hints"):
             if not 0 <= getattr(self, name) < inf:
                 raise BadOption(f"{name} is {getattr(self, name)}, expected a weight of at least 0")
         if not 0 <= self.kept <= 1:
             raise BadOption(f"kept is {self.kept}, expected a share in [0, 1]")
         if self.direction not in ("output", "code"):
             raise BadOption(f"direction is {self.direction!r}, expected output or code")
+
+    @property
+    def compares(self) -> bool:
+        """Whether the plain network is asked for."""
+        return bool(self.distillation or self.hints)
 
 
 def heads(widths: Mapping[str, int], classes: int) -> nn.ModuleDict:
@@ -62,7 +69,7 @@ def heads(widths: Mapping[str, int], classes: int) -> nn.ModuleDict:
 def information(code: Tensor, labels: Tensor, head: nn.Module) -> Tensor:
     """CE(V a, y), the mean over the batch; H(Y) minus it is at most I(a; Y) in nats.
 
-    code: (batch, filters). labels: (batch,).
+    code: (batch, filters). labels: (batch,) classes, or (batch, classes) shares of them.
     """
     return F.cross_entropy(head(code), labels)
 
@@ -93,6 +100,32 @@ def distillation(logits: Tensor, plain: Tensor) -> Tensor:
     return TEMPERATURE**2 * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
 
 
+def hints(reads: Mapping[str, Tensor], plain: Mapping[str, Tensor]) -> Tensor:
+    """Σ over layers of ‖x − x̂‖² / ‖x̂‖², where x is what a layer reads and x̂ what it reads in the plain network.
+
+    reads, plain: by layer (batch, *shape); squares are summed over the batch. Source: hints from inside a trained
+    network are those of Romero et al., "FitNets", 2015; the scale is ours.
+    """
+    tiny = torch.finfo(torch.float32).tiny
+    off = [(reads[name] - x).square().sum() / x.square().sum().clamp_min(tiny) for name, x in plain.items()]
+    return torch.stack(off).sum()
+
+
+def compared(
+    objective: Objective, logits: Tensor, wanted: Tensor, reads: Mapping[str, Tensor], plain: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Each part of the loss that asks for the plain network and is not switched off, times its weight.
+
+    logits, wanted: of the network and of the plain one. reads, plain: as `hints` takes them.
+    """
+    found: dict[str, Tensor] = {}
+    if objective.distillation:
+        found["distillation"] = objective.distillation * distillation(logits, wanted)
+    if objective.hints:
+        found["hints"] = objective.hints * hints(reads, plain)
+    return found
+
+
 def parts(
     objective: Objective,
     codes: Mapping[str, Tensor],
@@ -100,9 +133,9 @@ def parts(
     labels: Tensor,
     classifiers: nn.ModuleDict,
 ) -> dict[str, Tensor]:
-    """Each part of the loss that is not switched off, over all layers and times its weight.
+    """Each part of the paper's loss that is not switched off, over all layers and times its weight.
 
-    codes, features: by layer, as the functions of the parts take them. labels: (batch,).
+    codes, features: by layer, as the functions of the parts take them. labels: as `information` takes them.
     """
     found: dict[str, Tensor] = {}
     if objective.information:

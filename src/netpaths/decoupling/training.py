@@ -7,7 +7,7 @@ alone, so a training that was stopped ends where an uninterrupted one does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import floor
 from pathlib import Path
@@ -21,13 +21,12 @@ from torch import Tensor, nn
 from netpaths.data import Images
 from netpaths.decoupling.cost import Cost
 from netpaths.decoupling.insertion import Decoupled
-from netpaths.decoupling.loss import Objective, distillation, heads, parts
-from netpaths.decoupling.observed import Observed
+from netpaths.decoupling.loss import Objective, compared, heads, parts
+from netpaths.decoupling.observed import Observed, Plain
 from netpaths.errors import BadFile, BadOption, BadWeights
 from netpaths.files import checksum, load_tensors, plain, save_tensors
 from netpaths.graph import Graph
-from netpaths.graph.gated import reshaping
-from netpaths.training import batches_of, device_of, fitting, in_mode, seeded, shuffled
+from netpaths.training import batches_of, cutmix, device_of, fitting, in_mode, seeded, shuffled
 
 KIND, SCHEMA = "decoupling-checkpoint", 2
 LIMIT = 100_003
@@ -52,7 +51,8 @@ class Recipe:
     controllers learn over which the wanted share of filters falls from 1 to the objective's, 0 for none, as in the
     paper. settle: share of the epochs, the last ones, in which controllers rest and codes are those of evaluation, so
     that the other weights learn to do with them, while the learning rate falls to 0 linearly; 0 for none, as in the
-    paper. objective: the loss. shift, flip: of the training images, as in `netpaths.training.shuffled`.
+    paper. objective: the loss. shift, flip: of the training images, as in `netpaths.training.shuffled`. cutmix: the
+    share of them that get a rectangle of another one, as in `netpaths.training.cutmix`.
     The defaults are for a few epochs from pretrained weights; Li et al. train 200 epochs at lr 0.1 (CIFAR-10).
     """
 
@@ -69,6 +69,7 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     shift: int = 0
     flip: bool = False
+    cutmix: float = 0.0
     seed: int = 0
 
     def check(self) -> None:
@@ -86,6 +87,7 @@ class Recipe:
             "ramp": 0 <= self.ramp <= 1,
             "settle": 0 <= self.settle < 1,
             "shift": self.shift >= 0,
+            "cutmix": 0 <= self.cutmix <= 1,
         }
         wrong = [name for name, fits in ranges.items() if not fits]
         if wrong:
@@ -118,8 +120,9 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A training between two epochs: classifiers of the codes, momentum, a row of figures per epoch done."""
+    """A training between two epochs: outputs, classifiers of the codes, momentum, a row of figures per epoch done."""
 
+    classes: int
     classifiers: nn.ModuleDict
     optimiser: torch.optim.SGD
     history: list[dict[str, float]]
@@ -139,7 +142,7 @@ def train_decoupled(
     """Train ``network`` in place and return one row of figures per epoch.
 
     images: trained on. validation: measured after every epoch, never trained on. plain: the network without
-    controllers, whose answers the objective's distillation asks for; it is only read. checkpoint: file to write after
+    controllers, which the objective's distillation and hints ask for; it is only read. checkpoint: file to write after
     every epoch, and to go on from where it holds an earlier part of the same training. progress: called before every
     batch with batches done, batches in all, and the last epoch's figures. stopped: called before it; it may raise.
     A row holds the loss and its parts (means over the images), the accuracy, the share of filters that are on and the
@@ -149,15 +152,15 @@ def train_decoupled(
     recipe.check()
     if len(images) == 0 or len(validation) == 0:
         raise BadOption("training needs images, and validation others")
-    if recipe.objective.distillation and plain is None:
-        raise BadOption("distillation needs the plain network")
-    state = _begin(network, recipe, len(images.classes))
+    if recipe.objective.compares and plain is None:
+        raise BadOption("distillation and hints need the plain network")
+    state = _begin(network, recipe, _outputs(network, images))
     identity = _identity(network, recipe, images, plain) if checkpoint is not None else {}
     if checkpoint is not None and checkpoint.is_file():
         state = _restore(network, identity, state, checkpoint)
     batches, teacher = batches_of(len(images), recipe.batch_size), None
-    if plain is not None and recipe.objective.distillation:
-        teacher = _teacher(plain, images[:1][0].to(device_of(plain)))
+    if plain is not None and recipe.objective.compares:
+        teacher = Plain(plain, images[:1][0].to(device_of(plain)))
 
     def note(done: int) -> None:
         stopped()
@@ -194,6 +197,14 @@ def evaluate(network: Decoupled, images: Images, batch_size: int = 250) -> dict[
     }
 
 
+def _outputs(network: Decoupled, images: Images) -> int:
+    """The number of classes that the network tells apart; raises BadInput where the images have more."""
+    with torch.no_grad(), in_mode(network, training=False):
+        logits: Tensor = network(images[:1][0].to(device_of(network)))
+    fitting(torch.from_numpy(np.asarray(images.labels)), logits)
+    return logits.shape[1]
+
+
 def _begin(network: Decoupled, recipe: Recipe, classes: int) -> State:
     """Nothing trained yet."""
     device = device_of(network)
@@ -209,32 +220,33 @@ def _begin(network: Decoupled, recipe: Recipe, classes: int) -> State:
         weights = list(classifiers.parameters())
         groups.append({"params": weights, "pace": pace, "held": False, "weight_decay": decay})
     optimiser = torch.optim.SGD(groups, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
-    return State(classifiers, optimiser, [])
+    return State(classes, classifiers, optimiser, [])
 
 
 def _epoch(
     network: Decoupled,
     images: Images,
     recipe: Recipe,
-    teacher: nn.Module | None,
+    teacher: Plain | None,
     state: State,
     epoch: int,
     note: Callable[[int], None],
 ) -> dict[str, float]:
     """One pass over the images; returns the means of the loss and its parts."""
-    device, observed = device_of(network), Observed(network)
+    device, observed = device_of(network), Observed(network, () if teacher is None else teacher.layers)
     number, steps = recipe.seed * LIMIT + epoch, batches_of(len(images), recipe.batch_size)
     generator = torch.Generator().manual_seed(number)
     totals: dict[str, Tensor] = {}
     with seeded(number, device), in_mode(network, training=True):
         for name in network.layers if recipe.settles(epoch) else ():
             network.controller(name).eval()
-        batches = shuffled(images, recipe.batch_size, recipe.shift, generator, recipe.flip)
-        for place, (batch, labels) in enumerate(batches):
+        for place, (batch, targets) in enumerate(_batches(images, recipe, state.classes, generator)):
             note(epoch * steps + place)
             objective = recipe.at(epoch, place / steps)
             _set_rates(state.optimiser, recipe, epoch, place / steps)
-            found = _losses(observed, _together(batch).to(device), labels, objective, teacher, state.classifiers)
+            found = _losses(
+                observed, _together(batch).to(device), targets.to(device), objective, teacher, state.classifiers
+            )
             loss = torch.stack(list(found.values())).sum()
             if not torch.isfinite(loss):
                 raise BadWeights(f"training diverged: the loss is {loss.item()}; try a smaller learning rate")
@@ -242,9 +254,20 @@ def _epoch(
             loss.backward()  # type: ignore[no-untyped-call]
             state.optimiser.step()
             for name, value in {"loss": loss, **found}.items():
-                totals[name] = totals.get(name, torch.zeros((), device=device)) + value.detach() * len(labels)
+                totals[name] = totals.get(name, torch.zeros((), device=device)) + value.detach() * len(batch)
     state.optimiser.zero_grad()
     return {name: float(value) / len(images) for name, value in totals.items()}
+
+
+def _batches(
+    images: Images, recipe: Recipe, classes: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and their classes (batch,), or shares of classes (batch, classes) where images are mixed."""
+    for batch, labels in shuffled(images, recipe.batch_size, recipe.shift, generator, recipe.flip):
+        if recipe.cutmix:
+            yield cutmix(batch, F.one_hot(labels, classes).to(batch.dtype), recipe.cutmix, generator)
+        else:
+            yield batch, labels
 
 
 def _set_rates(optimiser: torch.optim.Optimizer, recipe: Recipe, epoch: int, share: float) -> None:
@@ -256,28 +279,19 @@ def _set_rates(optimiser: torch.optim.Optimizer, recipe: Recipe, epoch: int, sha
 def _losses(
     observed: Observed,
     batch: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     objective: Objective,
-    teacher: nn.Module | None,
+    teacher: Plain | None,
     classifiers: nn.ModuleDict,
 ) -> dict[str, Tensor]:
-    """The parts of the loss by name."""
+    """The parts of the loss by name. targets: (batch,) classes, or (batch, classes) shares of them."""
     seen = observed(batch)
-    labels = fitting(labels, seen.logits).to(batch.device)
-    found = {"cross entropy": F.cross_entropy(seen.logits, labels)}
+    found = {"cross entropy": F.cross_entropy(seen.logits, targets)}
     if teacher is not None:
         with torch.no_grad():
-            wanted = teacher(batch)
-        found["distillation"] = objective.distillation * distillation(seen.logits, wanted)
-    return found | parts(objective, seen.codes, seen.features, labels, classifiers)
-
-
-def _teacher(plain: nn.Module, example: Tensor) -> nn.Module:
-    """The plain network with batch norm folded, for images whose channels lie together."""
-    module = Graph(plain, example).module
-    reshaping(module.graph)
-    module.recompile()
-    return module
+            wanted, reads = teacher(batch)
+        found |= compared(objective, seen.logits, wanted, seen.reads, reads)
+    return found | parts(objective, seen.codes, seen.features, targets, classifiers)
 
 
 def _together(batch: Tensor) -> Tensor:
@@ -337,4 +351,4 @@ def _restore(network: Decoupled, identity: Mapping[str, Any], state: State, chec
     for place, momentum in under("momentum/").items():
         weights = _trained(state.optimiser)[int(place)]
         state.optimiser.state[weights]["momentum_buffer"] = momentum.to(weights)
-    return State(state.classifiers, state.optimiser, list(header["history"]))
+    return replace(state, history=list(header["history"]))

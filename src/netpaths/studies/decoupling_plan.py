@@ -15,7 +15,8 @@ VARIANTS = {
     "without alignment": ("alignment",),
     "without sparsity": ("sparsity",),
     "without distillation": ("distillation",),
-    "cross entropy and sparsity": ("information", "alignment", "distillation"),
+    "without hints": ("hints",),
+    "cross entropy and sparsity": ("information", "alignment", "distillation", "hints"),
 }
 """Losses by name: which weights are 0."""
 
