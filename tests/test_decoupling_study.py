@@ -28,7 +28,7 @@ from test_head_to_head import CDRP
 from test_head_to_head import RIVALS as RIVALS_TABLES
 from trained import trained
 
-RECIPE = Recipe(epochs=4, batch_size=32, lr=0.01, pace=3, objective=Objective(kept=0.5, distillation=1.0))
+RECIPE = Recipe(epochs=4, batch_size=32, lr=0.01, pace=3, objective=Objective(kept=0.5, distillation=1.0, hints=0.1))
 RIVALS = RivalsPlan(
     attacks=("fgsm",), controls=("noise",), attacked=40, calibration=40, profiled=5, bootstrap=50, timed=2
 )
@@ -127,7 +127,7 @@ def test_variants_switch_parts_off() -> None:
     assert recipes["all parts"] == replace(RECIPE, epochs=1)
     for name, missing in VARIANTS.items():
         objective = recipes[name].objective
-        for part in ("information", "alignment", "sparsity", "distillation"):
+        for part in ("information", "alignment", "sparsity", "distillation", "hints"):
             assert getattr(objective, part) == (0 if part in missing else getattr(RECIPE.objective, part)), (name, part)
     plain = replace(PLAN, recipe=replace(RECIPE, objective=replace(RECIPE.objective, distillation=0.0)))
     assert "without distillation" not in plain.variants()

@@ -67,7 +67,9 @@ def test_defaults_are_the_recipes(world: Path) -> None:
     names = {"epochs": "EPOCHS", "batch_size": "BATCH", "lr": "LR", "pace": "PACE", "hold": "HOLD"}
     names |= {"momentum": "MOMENTUM", "weight_decay": "DECAY", "ramp": "RAMP", "settle": "SETTLE"}
     recipe, objective = Recipe(), Objective()
-    assert {field.name for field in fields(Recipe)} == {*names, "milestones", "objective", "shift", "flip", "seed"}
+    assert {field.name for field in fields(Recipe)} == {
+        *(*names, "milestones", "objective", "shift", "flip", "cutmix", "seed")
+    }
     assert all(getattr(decouple, constant) == getattr(recipe, name) for name, constant in names.items())
     names = {name: name.upper() for name in ("information", "alignment", "sparsity", "kept")}
     assert all(getattr(decouple, constant) == getattr(objective, name) for name, constant in names.items())

@@ -186,10 +186,11 @@ def _training(findings: DecouplingFindings) -> Section:
             "The curves are measured after every epoch, with codes as they are in use.",
             "The loss is the cross entropy of the answers and, over all layers, three parts: information (how well a "
             "linear classifier reads the class from the code), alignment (the code resembles the pooled outputs of its "
-            "filters) and sparsity (how far the filters on are from the target). Distillation, where it is used, is "
-            "the distance from the dense network’s answers; it is ours and not the paper’s. The table has each part as "
-            "it entered the loss, weight included, in the last epoch in which controllers learn and in the last of "
-            "all; parts that only controllers feel do not count while they rest.",
+            "filters) and sparsity (how far the filters on are from the target). Distillation and hints, where they "
+            "are used, are the distance from the dense network’s answers and from what its layers read; they are ours "
+            "and not the paper’s. The table has each part as it entered the loss, weight included, in the last epoch "
+            "in which controllers learn and in the last of all; parts that only controllers feel do not count while "
+            "they rest.",
         ],
         [rows_table("Loss and its parts, means over the training images", rows, columns)],
         drawings(training_illustration, findings.history),
@@ -348,9 +349,9 @@ def _cost(findings: DecouplingFindings) -> Section:
 def limits(findings: DecouplingFindings) -> list[str]:
     """What the numbers do not say."""
     found = [
-        "The paper’s body was not at hand. Controllers and loss follow the code released with it; distillation and the "
-        "settings pace, ramp, settle and level are ours, and so is what is measured here, and how. There are no "
-        "figures of the paper to compare with.",
+        "The paper’s body was not at hand. Controllers and loss follow the code released with it; distillation, hints "
+        "and the settings pace, hold, ramp, settle and level are ours, and so is what is measured here, and how. There "
+        "are no figures of the paper to compare with.",
         "Every setting was trained once, with one seed. Small differences between targets or between variants of the "
         "loss may be no larger than what another seed changes.",
         "Times are those of one machine and one size of image. Two programs are compared, not one network in two "
