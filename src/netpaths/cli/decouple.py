@@ -29,8 +29,8 @@ EXAMPLES = (
 CHECKPOINT = "checkpoint.safetensors"
 FILES = ("model.safetensors", "history.csv", CHECKPOINT)
 
-KEPT, EPOCHS, BATCH, LR, PACE, HOLD, MOMENTUM, DECAY = 0.65, 10, 64, 0.004, 40.0, 0.4, 0.9, 1e-4
-INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, HINTS = 0.1, 1.0, 0.1, 1.0, 1.0
+KEPT, EPOCHS, BATCH, LR, PACE, HOLD, MOMENTUM, DECAY = 0.65, 10, 64, 0.008, 20.0, 0.2, 0.9, 1e-4
+INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, HINTS = 0.1, 1.0, 0.1, 1.0, 3.0
 RAMP, SETTLE, BIAS = 0.9, 0.5, 2.0
 
 Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1, metavar="N")]
@@ -90,13 +90,17 @@ Distillation = Annotated[
 Hints = Annotated[
     float,
     typer.Option(
-        help="Weight of the distance from what layers read in the plain network (ours); 0 leaves it out.",
+        help="Weight of the distance from what layers read in the plain network, while controllers rest (ours); 0 "
+        "leaves it out.",
         metavar="NUMBER",
     ),
 ]
 Cutmix = Annotated[
     float,
-    typer.Option(help="Share of training images that get a rectangle of another one (CutMix).", metavar="SHARE"),
+    typer.Option(
+        help="Share of training images that get a rectangle of another one, while controllers rest (CutMix).",
+        metavar="SHARE",
+    ),
 ]
 Ramp = Annotated[
     float,

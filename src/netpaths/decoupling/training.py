@@ -51,16 +51,17 @@ class Recipe:
     controllers learn over which the wanted share of filters falls from 1 to the objective's, 0 for none, as in the
     paper. settle: share of the epochs, the last ones, in which controllers rest and codes are those of evaluation, so
     that the other weights learn to do with them, while the learning rate falls to 0 linearly; 0 for none, as in the
-    paper. objective: the loss. shift, flip: of the training images, as in `netpaths.training.shuffled`. cutmix: the
-    share of them that get a rectangle of another one, as in `netpaths.training.cutmix`.
+    paper. Hints and mixed images are for these epochs alone. objective: the loss. shift, flip: of the training images,
+    as in `netpaths.training.shuffled`. cutmix: the share of them that get a rectangle of another one, as in
+    `netpaths.training.cutmix`.
     The defaults are for a few epochs from pretrained weights; Li et al. train 200 epochs at lr 0.1 (CIFAR-10).
     """
 
     epochs: int = 10
     batch_size: int = 64
-    lr: float = 0.004
-    pace: float = 40.0
-    hold: float = 0.4
+    lr: float = 0.008
+    pace: float = 20.0
+    hold: float = 0.2
     momentum: float = 0.9
     weight_decay: float = 1e-4
     milestones: tuple[float, ...] = ()
@@ -110,12 +111,15 @@ class Recipe:
         return epoch >= self.learning
 
     def at(self, epoch: int, share: float) -> Objective:
-        """The loss after ``share`` of an epoch, counted from 0; without the parts about codes while they rest."""
+        """The loss after ``share`` of an epoch, counted from 0.
+
+        Without hints while controllers learn, and without the parts about codes while they rest.
+        """
         if self.settles(epoch):
             return replace(self.objective, information=0.0, alignment=0.0, sparsity=0.0)
         done = (epoch + share) / self.learning
         reached = min(done / self.ramp, 1.0) if self.ramp else 1.0
-        return replace(self.objective, kept=1 - reached * (1 - self.objective.kept))
+        return replace(self.objective, kept=1 - reached * (1 - self.objective.kept), hints=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +244,7 @@ def _epoch(
     with seeded(number, device), in_mode(network, training=True):
         for name in network.layers if recipe.settles(epoch) else ():
             network.controller(name).eval()
-        for place, (batch, targets) in enumerate(_batches(images, recipe, state.classes, generator)):
+        for place, (batch, targets) in enumerate(_batches(images, recipe, epoch, state.classes, generator)):
             note(epoch * steps + place)
             objective = recipe.at(epoch, place / steps)
             _set_rates(state.optimiser, recipe, epoch, place / steps)
@@ -260,14 +264,12 @@ def _epoch(
 
 
 def _batches(
-    images: Images, recipe: Recipe, classes: int, generator: torch.Generator
+    images: Images, recipe: Recipe, epoch: int, classes: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and their classes (batch,), or shares of classes (batch, classes) where images are mixed."""
+    mixed = recipe.cutmix if recipe.settles(epoch) else 0.0
     for batch, labels in shuffled(images, recipe.batch_size, recipe.shift, generator, recipe.flip):
-        if recipe.cutmix:
-            yield cutmix(batch, F.one_hot(labels, classes).to(batch.dtype), recipe.cutmix, generator)
-        else:
-            yield batch, labels
+        yield cutmix(batch, F.one_hot(labels, classes).to(batch.dtype), mixed, generator) if mixed else (batch, labels)
 
 
 def _set_rates(optimiser: torch.optim.Optimizer, recipe: Recipe, epoch: int, share: float) -> None:
