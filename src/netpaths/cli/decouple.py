@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "netpaths decouple --model resnet20 --weights resnet20.safetensors --data cifar10:data/cifar10 --shift 4 --flip "
-    "--out runs/decoupled",
+    "--cutmix 0.5 --out runs/decoupled",
     "netpaths decouple --model lenet5 --weights runs/lenet5 --data digits --epochs 4 --kept 0.5 --out runs/decoupled",
     "netpaths profile --model resnet20 --weights runs/decoupled --data cifar10:data/cifar10 --method decoupling "
     "--out runs/profile",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "netpaths study decoupling --model resnet20 --weights resnet20.safetensors --data cifar10:data/cifar10 --shift 4 "
-    "--flip --out runs/decoupling-cifar10",
+    "--flip --cutmix 0.5 --out runs/decoupling-cifar10",
     "netpaths study decoupling --model lenet5 --weights runs/lenet5 --data mnist:data/mnist --targets 0.75,0.5,0.25 "
     "--kept 0.5 --out runs/decoupling-mnist",
     "netpaths study decoupling --model lenet5 --weights runs/lenet5 --data digits --quick --out runs/decoupling-quick",
