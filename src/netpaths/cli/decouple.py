@@ -29,8 +29,8 @@ EXAMPLES = (
 CHECKPOINT = "checkpoint.safetensors"
 FILES = ("model.safetensors", "history.csv", CHECKPOINT)
 
-KEPT, EPOCHS, BATCH, LR, PACE, HOLD, MOMENTUM, DECAY = 0.65, 10, 64, 0.008, 20.0, 0.2, 0.9, 1e-4
-INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, HINTS = 0.1, 1.0, 0.1, 1.0, 3.0
+KEPT, EPOCHS, BATCH, LR, PACE, HOLD, MOMENTUM, DECAY = 0.65, 10, 64, 0.01, 16.0, 0.16, 0.9, 1e-4
+INFORMATION, ALIGNMENT, SPARSITY, DISTILLATION, HINTS = 0.1, 1.0, 0.1, 1.0, 10.0
 RAMP, SETTLE, BIAS = 0.9, 0.5, 2.0
 
 Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1, metavar="N")]

@@ -59,9 +59,9 @@ class Recipe:
 
     epochs: int = 10
     batch_size: int = 64
-    lr: float = 0.008
-    pace: float = 20.0
-    hold: float = 0.2
+    lr: float = 0.01
+    pace: float = 16.0
+    hold: float = 0.16
     momentum: float = 0.9
     weight_decay: float = 1e-4
     milestones: tuple[float, ...] = ()
