@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +117,7 @@ def nats(
     H(Y) minus the cross entropy of a logistic regression (Barber and Agakov, 2003), fitted on the codes (images,
     filters) of training images and measured on those of test images; 0 where that is negative.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     _, counts = np.unique(test_labels, return_counts=True)
@@ -127,7 +129,9 @@ def nats(
         if not np.ptp(own, axis=0).any():
             found[node] = 0.0
             continue
-        model = LogisticRegression(C=1.0, max_iter=500).fit(own, train_labels)
+        with catch_warnings():
+            simplefilter("ignore", ConvergenceWarning)  # a classifier that could be better bounds as well
+            model = LogisticRegression(C=1.0, max_iter=500).fit(own, train_labels)
         log_odds = model.predict_log_proba(held)
         places = np.searchsorted(model.classes_, test_labels)
         cross = float(-log_odds[np.arange(len(held)), places].mean())
