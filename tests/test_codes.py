@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from netpaths import CalculationPath, Profile, jaccard
+from netpaths import CalculationPath, Path, Profile, jaccard
 from netpaths.report.decoupling_findings import UNION, USUAL
 from netpaths.report.routing_findings import WHOLE
 from netpaths.similarity import total_similarity
 from netpaths.studies import codes
+from netpaths.studies.gates import unit_values
 from trained import decoupled
 
 RNG = np.random.default_rng(0)
@@ -24,6 +25,10 @@ def profile() -> Profile:
     own = decoupled()
     loader = [own.train[start : start + 50] for start in range(0, 300, 50)]
     return Profile.build(CalculationPath(), own.graph, loader, counts=True)
+
+
+def predictions(paths: list[Path]) -> NDArray[np.int64]:
+    return np.array([path.predicted for path in paths])
 
 
 def test_firing_is_the_share_of_a_classs_correct_images(profile: Profile) -> None:
@@ -106,7 +111,7 @@ def test_class_paths_against_similarities_one_by_one(profile: Profile, form: str
     labels = own.labels[:60].numpy()
     class_paths = profile.paths if form == UNION else profile.usual()
     names = [str(label) for label in range(10)]
-    rows = codes.class_path_rows(paths, labels, class_paths, form, names)
+    rows = codes.class_path_rows(unit_values(paths), predictions(paths), labels, class_paths, form, names)
     assert [(int(row["class"]), row["class path"]) for row in rows] == [(label, form) for label in profile]
     for row in rows:
         label = int(row["class"])
@@ -126,6 +131,38 @@ def test_class_paths_against_similarities_one_by_one(profile: Profile, form: str
 def test_a_class_without_correct_images_is_no_information(profile: Profile) -> None:
     own = decoupled()
     paths = CalculationPath().extract(own.graph, own.x[:5])
-    wrong = np.array([(path.predicted + 1) % 10 for path in paths if path.predicted is not None])
-    rows = codes.class_path_rows(paths, wrong, profile.paths, UNION, [str(label) for label in range(10)])
+    predicted, names = predictions(paths), [str(label) for label in range(10)]
+    rows = codes.class_path_rows(unit_values(paths), predicted, (predicted + 1) % 10, profile.paths, UNION, names)
     assert all(row["images"] == 0 and np.isnan([row["own"], row["resembles"]]).all() for row in rows)
+
+
+def test_shares_inside_class_paths_by_enumeration(profile: Profile) -> None:
+    own = decoupled()
+    paths = CalculationPath().extract(own.graph, own.x[:30])
+    labels = own.labels[:30].numpy()
+    names = [str(label) for label in range(10)]
+    for row in codes.class_path_rows(unit_values(paths), predictions(paths), labels, profile.paths, UNION, names):
+        label = int(row["class"])
+        shares: list[tuple[float, float]] = []
+        for path, given in zip(paths, labels.tolist()):
+            if given == label == path.predicted:
+                bits = np.concatenate([path.channels(node).numpy() for node in path.nodes("channel")])
+                inside = {
+                    other: (
+                        bits & np.concatenate([profile[other].channels(node).numpy() for node in path.nodes("channel")])
+                    ).sum()
+                    / bits.sum()
+                    for other in profile
+                }
+                shares.append((inside.pop(label), max(inside.values())))
+        assert row["images"] == len(shares)
+        if shares:
+            assert (row["own"], row["nearest other"]) == pytest.approx(tuple(np.mean(shares, axis=0)))
+
+
+def test_values_are_the_codes() -> None:
+    own = decoupled()
+    paths = CalculationPath().extract(own.graph, own.x[:5])
+    values = unit_values(paths)
+    assert {node: table.shape for node, table in values.items()} == {"conv1": (5, 6), "conv2": (5, 16)}
+    assert all(set(np.unique(table)) <= {0.0, 1.0} for table in values.values())

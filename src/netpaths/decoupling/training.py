@@ -205,7 +205,7 @@ def _outputs(network: Decoupled, images: Images) -> int:
     """The number of classes that the network tells apart; raises BadInput where the images have more."""
     with torch.no_grad(), in_mode(network, training=False):
         logits: Tensor = network(images[:1][0].to(device_of(network)))
-    fitting(torch.from_numpy(np.asarray(images.labels)), logits)
+    fitting(torch.from_numpy(images.labels), logits)
     return logits.shape[1]
 
 

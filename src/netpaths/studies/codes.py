@@ -140,23 +140,28 @@ def nats(
 
 
 def class_path_rows(
-    paths: Sequence[Path], labels: Ints, class_paths: Mapping[int, Path], form: str, names: Sequence[str]
+    values: Mapping[str, Floats],
+    predicted: Ints,
+    labels: Ints,
+    class_paths: Mapping[int, Path],
+    form: str,
+    names: Sequence[str],
 ) -> list[dict[str, Any]]:
     """One row per class: how far the paths of its images lie in its class path, and which class path they resemble.
 
-    paths, labels: of images; those that the network gets wrong are left out. form: what the class paths are. own,
-    nearest other: mean share of an image's path inside its class path, and inside the nearest other. resembles: the
-    share of images with no more similar class path (Jaccard) than their own; equal ones share.
+    values: by layer the codes of the images, (images, filters). predicted, labels: (images,); images that the
+    network gets wrong are left out. form: what the class paths are. own, nearest other: mean share of an image's
+    path inside its class path, and inside the nearest other. resembles: the share of images with no more similar
+    class path (Jaccard) than their own; equal ones share.
     """
-    own = np.array([path.predicted == given for path, given in zip(paths, labels)])
-    images = side_by_side(unit_values(paths))
+    images = side_by_side(values)
     classes = side_by_side(unit_values(list(class_paths.values())))
     shared, sizes = images @ classes.T, images.sum(1, keepdims=True)
     inside, alike = shared / sizes, shared / (sizes + classes.sum(1) - shared)
     nearest = alike == alike.max(1, keepdims=True)
     found = []
     for place, label in enumerate(class_paths):
-        mine = own & (labels == label)
+        mine = (predicted == label) & (labels == label)
         others = np.delete(inside[mine], place, axis=1)
         known = bool(mine.any())
         found.append(

@@ -97,9 +97,10 @@ def run(
     clock.lap("timing")
     own = Subject(main, Graph(main, subject.train[:1][0]), subject.train, subject.test)
     profile = _profile(own, plan, progress)
+    forms = {UNION: profile.paths, USUAL: profile.usual()}
     static = _static(own, plan, profile, progress)
     clock.lap("class paths and removal")
-    read = _read(own, plan, profile, progress)
+    read = _read(own, plan, profile, forms, progress)
     clock.lap("codes")
     curves = _ablation(own, plan, progress)
     clock.lap("ablation")
@@ -117,7 +118,7 @@ def run(
         latency=latency,
         history=[{"target": target, **row} for target, each in trained.items() for row in each.history],
         losses=losses,
-        matrices={form: class_matrix(class_paths, "channel") for form, class_paths in _forms(profile).items()},
+        matrices={form: class_matrix(class_paths, "channel") for form, class_paths in forms.items()},
         ablation=curves,
         static=static,
         rivals=rivals,
@@ -271,8 +272,10 @@ def _profile(own: Subject, plan: DecouplingPlan, progress: Progress) -> Profile:
     return profile
 
 
-def _read(own: Subject, plan: DecouplingPlan, profile: Profile, progress: Progress) -> dict[str, Any]:
-    """What the codes of test images say."""
+def _read(
+    own: Subject, plan: DecouplingPlan, profile: Profile, forms: Mapping[str, Mapping[int, Path]], progress: Progress
+) -> dict[str, Any]:
+    """What the codes of test images say. forms: class paths by what they are."""
     train, test = _looked_at(own, plan)
     title = "codes of test images"
     progress(title, 0, len(test))
@@ -280,7 +283,7 @@ def _read(own: Subject, plan: DecouplingPlan, profile: Profile, progress: Progre
     paths = extract_all(
         CalculationPath(), own.graph, images, plan.extracted, lambda done: progress(title, done, len(images))
     )
-    values = gates.unit_values(paths)
+    values, predicted = gates.unit_values(paths), np.array([path.predicted for path in paths])
     bounds = codes.nats(*_codes(_network(own), train), values, test.labels)
     rates, matrices = codes.firing(profile), codes.alike(values)
     shown = np.sort(balanced_order(test.labels)[: plan.shown])
@@ -298,18 +301,13 @@ def _read(own: Subject, plan: DecouplingPlan, profile: Profile, progress: Progre
         "distinct": codes.distinct_rows(values),
         "within": [
             row
-            for form, class_paths in _forms(profile).items()
-            for row in codes.class_path_rows(paths, test.labels, class_paths, form, own.test.classes)
+            for form, class_paths in forms.items()
+            for row in codes.class_path_rows(values, predicted, test.labels, class_paths, form, own.test.classes)
         ],
         "layers": gates.layer_rows(values, test.labels, CODES),
         "points": points,
         "labels": test.labels[shown],
     }
-
-
-def _forms(profile: Profile) -> dict[str, Mapping[int, Path]]:
-    """Class paths as unions, and with only what is usual in a class."""
-    return {UNION: profile.paths, USUAL: profile.usual()}
 
 
 def _static(own: Subject, plan: DecouplingPlan, profile: Profile, progress: Progress) -> Rows:
