@@ -26,6 +26,8 @@ Signature = str
 class Family:
     """One layer family: the calls that belong to it and what tracing must know about them.
 
+    operations: names of the ATen operations an exported network knows it by. takes: which of their calls are its own,
+    where several families share an operation.
     name: the field's word for it. summary: one line for the table of supported operations. modules: classes, with
     the attribute names to read as arguments. functions, methods: callables and tensor-method names with their
     signatures. refuse: why a call is not supported, or None. field: the receptive fields, where outputs combine
@@ -43,6 +45,8 @@ class Family:
     weighted: bool = False
     remaps: bool = False
     last: bool = False
+    operations: tuple[str, ...] = ()
+    takes: Callable[[Node], bool] = lambda node: True
 
 
 FAMILIES: dict[str, Family] = {}

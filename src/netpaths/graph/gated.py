@@ -13,6 +13,7 @@ import torch
 from torch import fx
 
 from netpaths.errors import BadOption
+from netpaths.graph.naming import node_name
 
 if TYPE_CHECKING:
     from netpaths.graph.graph import Graph
@@ -85,12 +86,12 @@ def _split(module: fx.GraphModule, nodes: Sequence[str]) -> tuple[fx.GraphModule
     gated = set(nodes)
     behind: set[fx.Node] = set()
     for node in module.graph.nodes:
-        if any(source in behind or source.name in gated for source in node.all_input_nodes):
+        if any(source in behind or node_name(source) in gated for source in node.all_input_nodes):
             behind.add(node)
     border = [
         node
         for node in module.graph.nodes
-        if node not in behind and (node.name in gated or any(user in behind for user in node.users))
+        if node not in behind and (node_name(node) in gated or any(user in behind for user in node.users))
     ]
     return _until(module, border, behind), _beyond(module, border, behind, nodes)
 
@@ -120,13 +121,13 @@ def _beyond(
     copies = {node: graph.placeholder(f"value_{place}") for place, node in enumerate(border)}
     gates = {name: graph.placeholder(f"gate_{place}") for place, name in enumerate(nodes)}
     for node in border:
-        if node.name in gates:
-            copies[node] = graph.call_function(scale, (copies[node], gates[node.name]))
+        if node_name(node) in gates:
+            copies[node] = graph.call_function(scale, (copies[node], gates[node_name(node)]))
     for node in module.graph.nodes:
         if node in behind and node.op != "output":
             copies[node] = graph.node_copy(node, lambda source: copies[source])
-            if node.name in gates:
-                copies[node] = graph.call_function(scale, (copies[node], gates[node.name]))
+            if node_name(node) in gates:
+                copies[node] = graph.call_function(scale, (copies[node], gates[node_name(node)]))
     result = next(node for node in module.graph.nodes if node.op == "output").args[0]
     graph.output(copies[result])
     return fx.GraphModule(module, reshaping(graph))

@@ -11,9 +11,13 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import fx, nn
 
-from netpaths.errors import BadInput, UnknownNode
+from netpaths.errors import BadInput, UnknownNode, UnsupportedOperation
+from netpaths.graph.canonical import bind_exported, fold_exported, logits_of
+from netpaths.graph.copying import unwrapped
+from netpaths.graph.exporting import export_module
 from netpaths.graph.folding import fold_batch_norms
 from netpaths.graph.gated import Gated
+from netpaths.graph.naming import node_name
 from netpaths.graph.node import Node
 from netpaths.graph.tracing import (
     bind_nodes,
@@ -83,21 +87,45 @@ class Graph:
         UnsupportedOperation listing every operation without a rule, or when the traced network computes something else
         than the model.
         """
+        model = unwrapped(model)
         check_weights(model)
         example = _pair_of_images(example)
-        reference = copy_model(model)
-        self.module = trace_module(copy_model(model))
-        self.folded: Mapping[str, str] = fold_batch_norms(self.module) if fold else {}
-        values = record_values(self.module, example)
-        self.nodes: Mapping[str, Node] = bind_nodes(self.module, values)
+        self.folded: Mapping[str, str] = {}
+        try:
+            self._trace(model, example, fold)
+        except UnsupportedOperation as refusal:
+            self._export(model, example, fold, refusal)
         self.input = next(iter(self.nodes))
         self.input_shape = self.nodes[self.input].shape
         self.dtype = example.dtype
-        self.output = self._find_output()
         self.classes = self.nodes[self.output].shape[0]
         self._recorders: dict[frozenset[str], fx.GraphModule] = {}
         self._gated: dict[tuple[str, ...], Gated] = {}
+
+    def _trace(self, model: nn.Module, example: torch.Tensor, fold: bool) -> None:
+        """Read the network as it is written, where every operation has a rule under that spelling."""
+        reference = copy_model(model)
+        self.module = trace_module(copy_model(model))
+        self.folded = fold_batch_norms(self.module) if fold else {}
+        values = record_values(self.module, example)
+        self.nodes: Mapping[str, Node] = bind_nodes(self.module, values)
+        self.output = self._find_output()
         check_faithful(self.module, reference, example, values[self.output])
+
+    def _export(self, model: nn.Module, example: torch.Tensor, fold: bool, refusal: UnsupportedOperation) -> None:
+        """Read what the network computes; raises ``refusal`` where that has no rule either."""
+        try:
+            self.module = export_module(model, example)
+            folded = fold_exported(self.module) if fold else {}
+            nodes = bind_exported(self.module, model)
+        except UnsupportedOperation as own:
+            raise refusal from own
+        self.folded = {norm.name: node_name(layer) for norm, layer in folded.items()}
+        self.output = logits_of(self.module, nodes)
+        self.nodes = nodes
+        with torch.no_grad():
+            logits = self.module(example)
+        check_faithful(self.module, copy_model(model), example, logits)
 
     def _find_output(self) -> str:
         result = next(node for node in self.module.graph.nodes if node.op == "output").args[0]
@@ -121,8 +149,15 @@ class Graph:
         """The node of this name; raises UnknownNode naming the nearest."""
         if name in self.nodes:
             return self.nodes[name]
+        if name in self._spellings:
+            return self.nodes[self._spellings[name]]
         hint = f"{name} was folded into {self.folded[name]}" if name in self.folded else ""
         raise UnknownNode(name, self.nodes, hint)
+
+    @cached_property
+    def _spellings(self) -> Mapping[str, str]:
+        """Names of nodes by their spelling with underscores instead of dots."""
+        return {name.replace(".", "_"): name for name in self.nodes}
 
     @cached_property
     def readers(self) -> Mapping[str, tuple[str, ...]]:
@@ -138,7 +173,8 @@ class Graph:
         """Hexadecimal SHA-256 over the operations, their wiring and every weight."""
         digest = hashlib.sha256()
         for node in self.module.graph.nodes:
-            digest.update(f"{node.name}|{node.op}|{node.all_input_nodes}|{self._described(node.name)}".encode())
+            name = node_name(node)
+            digest.update(f"{name}|{node.op}|{node.all_input_nodes}|{self._described(name)}".encode())
         tensors = [*self.module.named_parameters(), *self.module.named_buffers()]
         for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
             digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())
@@ -198,7 +234,11 @@ class Graph:
             copies: dict[fx.Node, fx.Node] = {}
             graph = fx.Graph()
             logits = graph.graph_copy(self.module.graph, copies)
-            graph.output((logits, {node.name: copy for node, copy in copies.items() if node.name in keep}))
+            kept = {node_name(node): copy for node, copy in copies.items() if node_name(node) in keep}
+            for name, copy in kept.items():
+                if not self.nodes[name].layout.plain:
+                    kept[name] = graph.call_function(self.nodes[name].layout.images, (copy,))
+            graph.output((logits, kept))
             return fx.GraphModule(self.module, graph)
 
         return _kept(self._recorders, keep, RECORDERS, make)
@@ -247,13 +287,19 @@ class _Runner(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        if n.name in self.edits:
-            inputs = [self.env[source] for source in n.all_input_nodes if source.name in self.nodes]
-            value = self.edits[n.name](inputs, value)
-        if n.name in self.gates:
-            value = value * _broadcast(n.name, self.gates[n.name], value)
-        if n.name in self.keep:
-            self.values[n.name] = value
+        name = node_name(n)
+        if name not in self.nodes:
+            return value
+        layout = self.nodes[name].layout
+        if name in self.edits:
+            sources = [source for source in n.all_input_nodes if node_name(source) in self.nodes]
+            inputs = [self.nodes[node_name(source)].layout.images(self.env[source]) for source in sources]
+            value = layout.back(self.edits[name](inputs, layout.images(value)))
+        if name in self.gates:
+            whole = layout.images(value)
+            value = layout.back(whole * _broadcast(name, self.gates[name], whole))
+        if name in self.keep:
+            self.values[name] = layout.images(value)
         return value
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from netpaths.graph.field import Field
+from netpaths.graph.layout import Layout
 from netpaths.graph.moves import Move
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Node:
 
     name: the fx node's name. operation: what the model calls, such as Conv2d. module: dotted module name, "" for
     functions. family: the layer family, None for the network's input. inputs: names of the nodes it reads. shape,
-    input_shapes: without the batch. arguments: everything else by parameter name; tensors are constants.
+    input_shapes: without the batch. arguments: everything else by parameter name; tensors are constants. layout, input_layouts: where the network's own
+    tensors keep their images. parents: the nodes it reads, in an exported network.
     """
 
     name: str
@@ -40,6 +42,9 @@ class Node:
     input_shapes: tuple[tuple[int, ...], ...]
     arguments: Mapping[str, Any]
     call: Call | None = None
+    layout: Layout = Layout()
+    input_layouts: tuple[Layout, ...] = ()
+    parents: tuple[Node, ...] = ()
 
     @property
     def layer(self) -> bool:

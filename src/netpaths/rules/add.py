@@ -62,6 +62,7 @@ register(
         "residual additions of two equal shapes, and of a constant",
         functions={operator.add: "input other", torch.add: SIGNATURE},
         methods={"add": SIGNATURE, "__add__": "input other"},
+        operations=("add",),
         refuse=refuse,
         field=field,
     ),

@@ -98,6 +98,7 @@ register(
         "running statistics; folded into the layer before where that layer has no other reader",
         modules={nn.BatchNorm1d: NORM, nn.BatchNorm2d: NORM},
         functions={F.batch_norm: "input running_mean running_var weight=None bias=None training=False"},
+        operations=("batch_norm",),
         refuse=refuse_batch_norm,
     ),
     select_batch_norm,
@@ -113,6 +114,7 @@ register(
             torch.div: "input other",
         },
         methods={"mul": "input other", "div": "input other"},
+        operations=("mul", "div"),
         refuse=refuse_product,
     ),
     select_scaled,
@@ -123,11 +125,18 @@ register(
         "of a constant, or from a constant",
         functions={operator.sub: "input other", torch.sub: "input other alpha=1"},
         methods={"sub": "input other alpha=1"},
+        operations=("sub",),
         refuse=refuse_difference,
     ),
     select_difference,
 )
 register(
-    Family("negation", "minus", functions={operator.neg: "input", torch.neg: "input"}, methods={"neg": "input"}),
+    Family(
+        "negation",
+        "minus",
+        functions={operator.neg: "input", torch.neg: "input"},
+        methods={"neg": "input"},
+        operations=("neg",),
+    ),
     select_negated,
 )

@@ -58,6 +58,8 @@ register(
         },
         functions=FUNCTIONS,
         methods={"mean": "input dim=None keepdim=False"},
+        operations=("avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "mean"),
+        takes=lambda node: "dim" not in node.arguments or refuse(node) is None,
         refuse=refuse,
         field=field,
     ),

@@ -68,6 +68,7 @@ register(
         "1d and 2d convolutions with stride, padding (same, asymmetric, reflect …), dilation and groups",
         modules={nn.Conv2d: ATTRIBUTES, nn.Conv1d: ATTRIBUTES},
         functions={F.conv2d: SIGNATURE, F.conv1d: SIGNATURE},
+        operations=("conv1d", "conv2d"),
         refuse=refuse,
         field=field,
         weighted=True,

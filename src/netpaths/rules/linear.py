@@ -35,6 +35,7 @@ register(
         "fully connected layers on (batch, features)",
         modules={nn.Linear: "weight bias"},
         functions={F.linear: "input weight bias=None"},
+        operations=("linear",),
         refuse=refuse,
         field=field,
         weighted=True,

@@ -61,6 +61,7 @@ register(
             nn.AdaptiveMaxPool1d: "output_size return_indices",
         },
         functions=FUNCTIONS,
+        operations=("max_pool1d", "max_pool2d"),
         refuse=refuse,
         field=field,
     ),

@@ -1,0 +1,295 @@
+"""From an exported module to named nodes: every operation on activations bound to its family."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from netpaths.errors import BadInput, UnsupportedOperation
+from netpaths.graph.family import FAMILIES, Family
+from netpaths.graph.layout import Layout, layout_of, number_at, shape_of_one
+from netpaths.graph.naming import NAME, names_of
+from netpaths.graph.node import Node
+
+SHOWN = 8
+"""Kinds of refused operations a message lists."""
+
+
+def bind_exported(module: fx.GraphModule, model: nn.Module) -> dict[str, Node]:
+    """The nodes of an exported module in execution order; each fx node's name is kept in its ``meta``.
+
+    Raises UnsupportedOperation listing operations without a rule, grouped, before any work is done.
+    """
+    return _Binding(module, model).nodes
+
+
+class _Binding:
+    def __init__(self, module: fx.GraphModule, model: nn.Module) -> None:
+        self.module = module
+        self.nodes: dict[str, Node] = {}
+        self._refused: list[tuple[str, str, str]] = []
+        first = next(node for node in module.graph.nodes if node.op == "placeholder")
+        self._batch = first.meta["val"].shape[0].node.expr
+        self._active = self._activations(first)
+        self._names = names_of(module, model, self._active)
+        self._layouts: dict[fx.Node, Layout] = {}
+        for node in self._active:
+            node.meta[NAME] = self._names[node]
+            self._bind(node)
+        if self._refused:
+            raise UnsupportedOperation(refusals(self._refused))
+
+    def _activations(self, first: fx.Node) -> list[fx.Node]:
+        """What depends on the values of the input, in execution order; sizes do not."""
+        found = {first: None}
+        for node in self.module.graph.nodes:
+            value = node.meta.get("val")
+            if node.op == "call_function" and isinstance(value, (torch.Tensor, tuple, list)):
+                if any(source in found for source in node.all_input_nodes):
+                    found[node] = None
+        return list(found)
+
+    def _bind(self, fx_node: fx.Node) -> None:
+        name, value = self._names[fx_node], fx_node.meta["val"]
+        if fx_node.op == "placeholder":
+            self._layouts[fx_node] = Layout()
+            self.nodes[name] = Node(name, "input", "", None, (), shape_of_one(value, self._batch)[1:], (), {})
+            return
+        operation = operation_of(fx_node)
+        sources = [source for source in _ordered(fx_node) if source in self._names]
+        reason, layout = None, None
+        try:
+            layout = layout_of(value, self._batch) if isinstance(value, torch.Tensor) else None
+        except UnsupportedOperation as error:
+            reason = str(error)
+        if isinstance(value, (tuple, list)):
+            reason = "returns several tensors"
+        elif reason is None and layout is None:
+            reason = "mixes the images of a batch"
+        elif any(source not in self._layouts for source in sources):
+            return  # behind something that is refused already
+        if reason is not None or layout is None:
+            self._refuse(fx_node, operation, reason or "")
+            return
+        node = self._node(fx_node, name, operation, layout, sources)
+        family = _family_of(operation, node)
+        if family is None:
+            self._refuse(fx_node, operation, "")
+            return
+        node = replace(node, family=family, call=partial(self._run, fx_node) if family.remaps else None)
+        reason = family.refuse(node)
+        if reason:
+            self._refuse(fx_node, operation, reason)
+            return
+        self._layouts[fx_node] = layout
+        self.nodes[name] = node
+
+    def _node(self, fx_node: fx.Node, name: str, operation: str, layout: Layout, sources: Sequence[fx.Node]) -> Node:
+        layouts = tuple(self._layouts[source] for source in sources)
+        return Node(
+            name,
+            operation,
+            module_of(fx_node),
+            None,
+            tuple(self._names[source] for source in sources),
+            layout.shape(shape_of_one(fx_node.meta["val"], self._batch)),
+            tuple(own.shape(shape_of_one(source.meta["val"], self._batch)) for own, source in zip(layouts, sources)),
+            self._arguments(fx_node),
+            layout=layout,
+            input_layouts=layouts,
+            parents=tuple(self.nodes[self._names[source]] for source in sources),
+        )
+
+    def _refuse(self, fx_node: fx.Node, operation: str, reason: str) -> None:
+        self._refused.append((operation, reason, place_of(fx_node)))
+
+    def _arguments(self, fx_node: fx.Node) -> dict[str, Any]:
+        """Arguments by the names of the operation's schema; activations as names of nodes."""
+
+        def resolve(node: fx.Node) -> Any:
+            return self._names[node] if node in self._names else self.constant(node, 1)
+
+        schema = getattr(fx_node.target, "_schema", None)
+        if schema is None:
+            return {"args": fx.map_arg(fx_node.args, resolve)}
+        bound = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
+        bound.update(zip((argument.name for argument in schema.arguments), fx.map_arg(fx_node.args, resolve)))
+        bound.update(fx.map_arg(dict(fx_node.kwargs), resolve))
+        if "self" in bound:
+            bound["input"] = bound.pop("self")
+        return bound
+
+    def constant(self, node: fx.Node, images: int) -> Any:
+        """What a node that is no activation holds for a batch of ``images``."""
+        if node.op == "get_attr":
+            return node.meta["val"]
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor):
+            return number_at(value, self._batch, images)
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: self.constant(source, images))
+        with torch.no_grad():
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def _run(self, fx_node: fx.Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The operation on ``inputs`` (batch, *input shape), floating constants set to zero."""
+        images = len(inputs[0])
+        sources = [source for source in _ordered(fx_node) if source in self._names]
+        given = {source: self._layouts[source].back(value) for source, value in zip(sources, inputs)}
+
+        def resolve(node: fx.Node) -> Any:
+            if node in given:
+                return given[node]
+            known = self.constant(node, images)
+            floating = isinstance(known, torch.Tensor) and known.is_floating_point()
+            return torch.zeros(known.shape, dtype=torch.float64) if floating else known
+
+        args, kwargs = fx.map_arg((fx_node.args, fx_node.kwargs), resolve)
+        return self._layouts[fx_node].images(fx_node.target(*args, **kwargs))  # type: ignore[operator]
+
+
+def _ordered(fx_node: fx.Node) -> list[fx.Node]:
+    """Every node an operation reads, once each, in the order of its arguments."""
+    return list(fx_node.all_input_nodes)
+
+
+def operation_of(fx_node: fx.Node) -> str:
+    """The operation's name: conv2d, add, …"""
+    packet = getattr(fx_node.target, "overloadpacket", fx_node.target)
+    return str(getattr(packet, "__name__", packet))
+
+
+def module_of(fx_node: fx.Node) -> str:
+    """The dotted path of the innermost module that runs an operation, "" for the model itself."""
+    stack = list((fx_node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]).removeprefix("L['self'].").removeprefix("L['self']") if stack else ""
+
+
+def place_of(fx_node: fx.Node) -> str:
+    """Where in the user's code an operation stands: module path, file and line, as far as they are known."""
+    module = module_of(fx_node)
+    lines = [
+        line.strip()
+        for line in (fx_node.meta.get("stack_trace") or "").splitlines()
+        if line.strip().startswith("File") and "/torch/" not in line
+    ]
+    source = lines[-1].removeprefix("File ").split(", in ")[0].replace('"', "") if lines else ""
+    return ", ".join(part for part in (module, source) if part)
+
+
+def refusals(found: Sequence[tuple[str, str, str]]) -> str:
+    """Refused operations (operation, reason, place) as a few lines: one a kind, with a count and an example."""
+    counts = Counter((operation_, reason) for operation_, reason, _ in found)
+    example = {(operation_, reason): place for operation_, reason, place in reversed(found)}
+    lines = []
+    for (name, reason), count in counts.most_common(SHOWN):
+        place = example[name, reason]
+        lines.append(f"{name}{f' ({reason})' if reason else ''}: {count}×{f', e.g. {place}' if place else ''}")
+    rest = len(counts) - len(lines)
+    if rest > 0:
+        lines.append(f"and {rest} more kinds")
+    return "operations without a rule:\n  " + "\n  ".join(lines)
+
+
+def _family_of(operation_: str, node: Node) -> Family | None:
+    for family in FAMILIES.values():
+        if operation_ in family.operations and family.takes(node):
+            return family
+    return None
+
+
+def logits_of(module: fx.GraphModule, nodes: Mapping[str, Node]) -> str:
+    """The node that holds the logits, with a softmax or log-softmax behind it cut off.
+
+    Raises BadInput where the model returns anything but (batch, classes) with at least two classes.
+    """
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    result = output.args[0]
+    while operation_of(result) in ("softmax", "log_softmax", "_softmax", "_log_softmax"):
+        result = result.all_input_nodes[0]
+    name = result.meta.get(NAME)
+    if name not in nodes:
+        raise BadInput("the model must return one tensor of logits (batch, classes); wrap it to pick one")
+    node = nodes[name]
+    if len(node.shape) != 1 or not node.layout.plain:
+        raise BadInput(f"the model must return logits (batch, classes), it returns {('batch', *node.shape)}")
+    if node.shape[0] == 1:
+        raise BadInput(
+            "the model returns one logit: wrap it so that it returns one for each of its two classes, "
+            "such as torch.cat([-z, z], 1) / 2 of its logit z"
+        )
+    output.args = (result,)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    kept = {own.meta[NAME] for own in module.graph.nodes if NAME in own.meta}
+    for gone in [own for own in nodes if own not in kept]:
+        del nodes[gone]  # type: ignore[attr-defined]
+    return str(name)
+
+
+def fold_exported(module: fx.GraphModule) -> dict[fx.Node, fx.Node]:
+    """Fold every batch norm into the convolution or linear layer whose only reader it is; the norm by its layer."""
+    folded: dict[fx.Node, fx.Node] = {}
+    for norm in list(module.graph.nodes):
+        if operation_of(norm) != "batch_norm":
+            continue
+        layer = norm.args[0]
+        if not isinstance(layer, fx.Node) or len(layer.users) != 1 or operation_of(layer) not in FOLDED_INTO:
+            continue
+        held = [
+            source.meta["val"] if isinstance(source, fx.Node) else source
+            for source in (*norm.args[1:5], *layer.args[1:3])
+        ]
+        constant = [
+            source.op == "get_attr" for source in norm.args[1:5] + layer.args[1:3] if isinstance(source, fx.Node)
+        ]
+        if held[2] is None or held[3] is None or not all(constant) or norm.args[5]:
+            continue
+        if operation_of(layer) == "linear" and len(layer.meta["val"].shape) != 2:
+            continue
+        _fold(module, norm, layer, held)
+        folded[norm] = layer
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return folded
+
+
+FOLDED_INTO = ("conv1d", "conv2d", "conv3d", "linear")
+
+
+def _fold(module: fx.GraphModule, norm: fx.Node, layer: fx.Node, held: Sequence[Any]) -> None:
+    scale, shift, mean, variance, weight, *rest = held
+    bias = rest[0] if rest else None
+    fuse = torch.nn.utils.fusion.fuse_conv_bn_weights
+    if operation_of(layer) == "linear":
+        fuse = torch.nn.utils.fusion.fuse_linear_bn_weights  # type: ignore[assignment]
+    ones, zeros = torch.ones_like(mean), torch.zeros_like(mean)
+    with torch.no_grad():
+        new = fuse(
+            weight,
+            bias,
+            mean,
+            variance,
+            norm.args[7],
+            ones if scale is None else scale,
+            zeros if shift is None else shift,
+        )
+    constants = module.get_submodule("folded") if "folded" in module._modules else nn.Module()
+    module.add_module("folded", constants)
+    args = list(layer.args)
+    with module.graph.inserting_before(layer):
+        for place, (word, value) in enumerate(zip(("weight", "bias"), new)):
+            constants.register_parameter(
+                f"{layer.name}_{word}", nn.Parameter(value.detach(), requires_grad=weight.requires_grad)
+            )
+            made = module.graph.get_attr(f"folded.{layer.name}_{word}")
+            made.meta["val"] = getattr(constants, f"{layer.name}_{word}")
+            args[1 + place : 2 + place] = [made]
+    layer.args = tuple(args)
+    norm.replace_all_uses_with(layer)
+    module.graph.erase_node(norm)

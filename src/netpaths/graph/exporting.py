@@ -1,0 +1,233 @@
+"""The front end: what a model computes, as a graph of functional ATen operations.
+
+`torch.export` follows the computation instead of its spelling: hooks run, in-place operations become functional ones,
+and the batch is a symbol in every shape. What depends on parameters alone is folded into constants.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from netpaths.errors import BadInput, NetpathsError, UnsupportedOperation
+from netpaths.graph.copying import evaluation_copy
+from netpaths.graph.spelling import CANONICAL, IDENTITIES, pieces
+
+aten = torch.ops.aten
+
+MOST_IMAGES = 1 << 20
+"""The largest batch an exported network is asked to take."""
+
+
+def export_module(model: nn.Module, example: torch.Tensor) -> fx.GraphModule:
+    """What ``model`` computes on a batch like ``example`` (2, *input shape), with its tensors and as many images as wanted.
+
+    Raises BadInput where the model fails on the example or returns something else than one tensor, and
+    UnsupportedOperation where it branches on the values of its input.
+    """
+    program = _exported(evaluation_copy(model), example)
+    if any(_mutates(node) or node.target is aten.einsum.default for node in program.graph.nodes):
+        table = torch.export.default_decompositions()
+        wanted = {aten.einsum.default: table[aten.einsum.default]} if aten.einsum.default in table else {}
+        program = program.run_decompositions(wanted)
+    return _Rebuilt(program).module
+
+
+def _exported(model: nn.Module, example: torch.Tensor) -> Any:
+    batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
+    except NetpathsError:
+        raise
+    except Exception as error:
+        raise _refusal(model, example, error) from error
+
+
+def _refusal(model: nn.Module, example: torch.Tensor, error: Exception) -> NetpathsError:
+    """Why a model cannot be exported: it fails on the example, or it decides by values of its input."""
+    try:
+        with torch.no_grad():
+            model(example)
+    except Exception as own:
+        return BadInput(
+            f"the model fails on the example of shape {tuple(example.shape)}: {_first_line(own)}{_place(own)}"
+        )
+    hint = "its forward must not branch on the values of its input or on the number of images"
+    return UnsupportedOperation(f"{type(model).__name__} cannot be traced: {_first_line(error)}{_place(error)}; {hint}")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def _place(error: Exception) -> str:
+    """The last line of the user's code that the error went through."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "/torch/" not in frame.filename and "/netpaths/" not in frame.filename and "<" not in frame.filename
+    ]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+
+
+def _mutates(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+class _Rebuilt:
+    """An exported program as a plain module: constants folded, copies gone, one spelling for one operation."""
+
+    def __init__(self, program: Any) -> None:
+        self.root = nn.Module()
+        self.graph = fx.Graph()
+        self._known: dict[fx.Node, Any] = {}
+        self._names: dict[fx.Node, str] = {}
+        self._made: dict[fx.Node, fx.Node] = {}
+        self._attributes: dict[str, fx.Node] = {}
+        self._read_placeholders(program)
+        for node in program.graph.nodes:
+            if node.op == "call_function":
+                self._add(node)
+        self.graph.output(self._result(program))
+        self.graph.eliminate_dead_code()
+        self.module = fx.GraphModule(self.root, self.graph)
+
+    def _read_placeholders(self, program: Any) -> None:
+        signature = program.graph_signature
+        own = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        lifted = signature.inputs_to_lifted_tensor_constants
+        for node in program.graph.nodes:
+            if node.op != "placeholder":
+                continue
+            if node.name in own:
+                name = own[node.name]
+                held = program.state_dict.get(name)
+                self._known[node] = program.constants[name] if held is None else held
+                self._names[node] = name
+            elif node.name in lifted:
+                self._known[node] = program.constants[lifted[node.name]]
+            else:
+                self._made[node] = self.graph.node_copy(node)
+
+    def _add(self, node: fx.Node) -> None:
+        sources = node.all_input_nodes
+        if not node.users or (sources and any(self._dropped(source) for source in sources)):
+            return
+        if not sources or all(source in self._known for source in sources):
+            values = fx.map_arg((node.args, node.kwargs), lambda source: self._known[source])
+            with torch.no_grad():
+                self._known[node] = node.target(*values[0], **values[1])  # type: ignore[operator]
+            return
+        if node.target in IDENTITIES and IDENTITIES[node.target](node):  # type: ignore[index]
+            self._made[node] = self._value(node.args[0])
+            return
+        if node.target is operator.getitem and isinstance(node.args[0], fx.Node) and node.args[0] not in self._made:
+            self._made[node] = self._piece(node)
+            return
+        if isinstance(node.meta.get("val"), (tuple, list)):
+            return  # its pieces are operations of their own
+        self._made[node] = self._canonical(node)
+
+    def _dropped(self, source: fx.Node) -> bool:
+        return (
+            False
+            if source in self._known or source in self._made
+            else not isinstance(source.meta.get("val"), (tuple, list))
+        )
+
+    def _canonical(self, node: fx.Node) -> fx.Node:
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self._value)
+        change = CANONICAL.get(node.target)  # type: ignore[arg-type]
+        if change is None:
+            return self._call(node, node.target, args, kwargs)  # type: ignore[arg-type]
+        return change(Rewriter(self, node), *args, **kwargs)
+
+    def _piece(self, node: fx.Node) -> fx.Node:
+        whole, index = node.args
+        args, kwargs = fx.map_arg((whole.args, whole.kwargs), self._value)  # type: ignore[union-attr]
+        target, arguments = pieces(whole, int(index), args, kwargs)  # type: ignore[arg-type]
+        made = self._call(node, target, arguments, {})
+        made.meta = {**whole.meta, "val": node.meta["val"]}  # type: ignore[union-attr]
+        return made
+
+    def _call(self, like: fx.Node, target: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> fx.Node:
+        made = self.graph.call_function(target, args, kwargs)
+        made.meta = dict(like.meta)
+        return made
+
+    def _value(self, source: Any) -> Any:
+        """What stands for a node of the program: an operation, a constant by name, or a plain number."""
+        if not isinstance(source, fx.Node):
+            return source
+        if source in self._made:
+            return self._made[source]
+        value = self._known[source]
+        if not isinstance(value, torch.Tensor):
+            return value
+        return self.attribute(self._names.get(source, f"constants.{source.name}"), value)
+
+    def attribute(self, name: str, value: torch.Tensor) -> fx.Node:
+        """The node that reads ``value``, held by the module under ``name``."""
+        if name not in self._attributes:
+            _hold(self.root, name, value)
+            self._attributes[name] = self.graph.get_attr(name)
+            self._attributes[name].meta["val"] = value
+        return self._attributes[name]
+
+    def held(self, node: Any) -> torch.Tensor | None:
+        """The constant that a node reads, or None where it depends on the input or the batch."""
+        if not isinstance(node, fx.Node) or node.op != "get_attr":
+            return None
+        value: torch.Tensor = node.meta["val"]
+        return value
+
+    def _result(self, program: Any) -> Any:
+        wanted = [spec.arg.name for spec in program.graph_signature.output_specs if spec.kind.name == "USER_OUTPUT"]
+        returned = next(node for node in program.graph.nodes if node.op == "output").args[0]
+        found = [node for node in returned if isinstance(node, fx.Node) and node.name in wanted]
+        if len(found) != 1 or len(wanted) != 1 or program.call_spec.out_spec.num_children:
+            raise BadInput("the model must return one tensor of logits (batch, classes); wrap it to pick one")
+        if found[0] not in self._made:
+            raise BadInput("the model's answer does not depend on its input")
+        return self._made[found[0]]
+
+
+class Rewriter:
+    """What a change of spelling may do: read constants and add operations in place of one."""
+
+    def __init__(self, owner: _Rebuilt, node: fx.Node) -> None:
+        self._owner, self.node = owner, node
+
+    def call(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
+        """An operation that stands where the node did; the last one added carries the node's value."""
+        return self._owner._call(self.node, target, args, kwargs)
+
+    def constant(self, value: torch.Tensor) -> fx.Node:
+        """A new constant."""
+        return self._owner.attribute(f"constants.{self.node.name}_{len(self._owner._attributes)}", value)
+
+    def held(self, node: Any) -> torch.Tensor | None:
+        """The constant that a node reads, or None."""
+        return self._owner.held(node)
+
+
+def _hold(root: nn.Module, name: str, value: torch.Tensor) -> None:
+    *owners, last = name.split(".")
+    for owner in owners:
+        if owner not in root._modules:
+            root.add_module(owner, nn.Module())
+        root = root._modules[owner]  # type: ignore[assignment]
+    if isinstance(value, nn.Parameter):
+        root.register_parameter(last, value)
+    else:
+        root.register_buffer(last, copy.copy(value) if value.requires_grad else value)

@@ -1,0 +1,61 @@
+"""Names that a user knows: a node is called like the module that computes it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from torch import fx, nn
+
+NAME = "netpaths_name"
+"""Where an fx node keeps the name of its node."""
+
+WEIGHTED = (
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "linear",
+    "batch_norm",
+    "layer_norm",
+    "group_norm",
+)
+
+
+def node_name(fx_node: fx.Node) -> str:
+    """The name a user knows an fx node by."""
+    return str(fx_node.meta.get(NAME, fx_node.name))
+
+
+def names_of(module: fx.GraphModule, model: nn.Module, active: Sequence[fx.Node]) -> dict[fx.Node, str]:
+    """A name for every fx node in ``active``.
+
+    The operation of a module without children is called by the module's path (``layer4.2.conv3``); of several, the
+    one with weights, or the first, and the others by what they compute (``norm.permute``). Operations that a larger
+    module writes itself are called by its path and what they compute (``layer4.2.add``). What would have a name that
+    is taken gets a number (``features.1#2``).
+    """
+    from netpaths.graph.canonical import module_of, operation_of
+
+    leaves = {name for name, child in model.named_modules() if name and not list(child.children())}
+    groups: dict[tuple[str, int], list[fx.Node]] = defaultdict(list)
+    for node in active:
+        if node.op != "placeholder":
+            stack = node.meta.get("nn_module_stack") or {}
+            groups[module_of(node), hash(tuple(stack))].append(node)
+    wanted: dict[fx.Node, str] = {}
+    for (path, _), nodes in groups.items():
+        weighted = [node for node in nodes if operation_of(node) in WEIGHTED]
+        main = (weighted or nodes)[0] if path.split("@")[0] in leaves else None
+        for node in nodes:
+            own = path if node is main else ".".join(part for part in (path, operation_of(node)) if part)
+            wanted[node] = own
+    taken: dict[str, int] = defaultdict(int)
+    found = {}
+    for node in active:
+        name = wanted.get(node, node.name)
+        taken[name] += 1
+        found[node] = name if taken[name] == 1 else f"{name}#{taken[name]}"
+    return found
