@@ -50,9 +50,9 @@ class _Binding:
         found = {first: None}
         for node in self.module.graph.nodes:
             value = node.meta.get("val")
-            if node.op == "call_function" and isinstance(value, (torch.Tensor, tuple, list)):
-                if any(source in found for source in node.all_input_nodes):
-                    found[node] = None
+            computed = node.op == "call_function" and isinstance(value, (torch.Tensor, tuple, list))
+            if computed and any(source in found for source in node.all_input_nodes):
+                found[node] = None
         return list(found)
 
     def _bind(self, fx_node: fx.Node) -> None:
@@ -264,6 +264,7 @@ FOLDED_INTO = ("conv1d", "conv2d", "conv3d", "linear")
 
 def _fold(module: fx.GraphModule, norm: fx.Node, layer: fx.Node, held: Sequence[Any]) -> None:
     scale, shift, mean, variance, weight, *rest = held
+    eps: Any = norm.args[7]
     bias = rest[0] if rest else None
     fuse = torch.nn.utils.fusion.fuse_conv_bn_weights
     if operation_of(layer) == "linear":
@@ -275,7 +276,7 @@ def _fold(module: fx.GraphModule, norm: fx.Node, layer: fx.Node, held: Sequence[
             bias,
             mean,
             variance,
-            norm.args[7],
+            eps,
             ones if scale is None else scale,
             zeros if shift is None else shift,
         )

@@ -27,7 +27,7 @@ MOST_IMAGES = 1 << 20
 
 
 def export_module(model: nn.Module, example: torch.Tensor) -> fx.GraphModule:
-    """What ``model`` computes on a batch like ``example`` (2, *input shape), with its tensors and as many images as wanted.
+    """What ``model`` computes on batches like ``example`` (2, *input shape) of any size, with the model's own tensors.
 
     Raises BadInput where the model fails on the example or returns something else than one tensor, and
     UnsupportedOperation where it branches on the values of its input.
@@ -128,7 +128,7 @@ class _Rebuilt:
             with torch.no_grad():
                 self._known[node] = node.target(*values[0], **values[1])  # type: ignore[operator]
             return
-        if node.target in IDENTITIES and IDENTITIES[node.target](node):  # type: ignore[index]
+        if node.target in IDENTITIES and IDENTITIES[node.target](node):
             self._made[node] = self._value(node.args[0])
             return
         if node.target is operator.getitem and isinstance(node.args[0], fx.Node) and node.args[0] not in self._made:
@@ -147,7 +147,7 @@ class _Rebuilt:
 
     def _canonical(self, node: fx.Node) -> fx.Node:
         args, kwargs = fx.map_arg((node.args, node.kwargs), self._value)
-        change = CANONICAL.get(node.target)  # type: ignore[arg-type]
+        change = CANONICAL.get(node.target)
         if change is None:
             return self._call(node, node.target, args, kwargs)  # type: ignore[arg-type]
         return change(Rewriter(self, node), *args, **kwargs)

@@ -19,7 +19,8 @@ class Field:
 
     Output (o, y, x) reads inputs (g·per_group + c, rows[y, i], cols[x, j]), g the group of o; -1 is padding.
     in_shape, out_shape: (channels, height, width) as the selection sees them. synapse_shape: the node's synapses
-    as the user sees them, with the receptive field last.
+    as the user sees them, with the receptive field last. parts: how many times an image has all this, such as the
+    tokens that one linear layer reads.
     """
 
     in_shape: tuple[int, int, int]
@@ -29,6 +30,7 @@ class Field:
     rows: torch.Tensor
     cols: torch.Tensor
     synapse_shape: tuple[int, ...]
+    parts: int = 1
 
     @property
     def size(self) -> int:
@@ -39,10 +41,12 @@ class Field:
     def synapses(self) -> int:
         """Synapses that exist: (output, input) pairs without padding."""
         inside = int((self.rows >= 0).sum()) * int((self.cols >= 0).sum())
-        return self.out_shape[0] * self.per_group * inside
+        return self.parts * self.out_shape[0] * self.per_group * inside
 
     def sources(self, synapses: torch.Tensor) -> torch.Tensor:
         """The flat input position each flat synapse reads: (n,) int64 to (n,) int64, within one image."""
+        part = synapses // (torch.Size(self.out_shape).numel() * self.size)
+        synapses = synapses % (torch.Size(self.out_shape).numel() * self.size)
         position = synapses % self.size
         output = synapses // self.size
         kernel = self.rows.shape[1] * self.cols.shape[1]
@@ -54,7 +58,8 @@ class Field:
         o = output // (self.out_shape[1] * self.out_shape[2])
         channel = o // (self.out_shape[0] // self.groups) * self.per_group + c
         rows, cols = self.rows.to(synapses.device), self.cols.to(synapses.device)
-        return (channel * self.in_shape[1] + rows[y, i]) * self.in_shape[2] + cols[x, j]
+        own = (channel * self.in_shape[1] + rows[y, i]) * self.in_shape[2] + cols[x, j]
+        return part * torch.Size(self.in_shape).numel() + own
 
 
 def window_table(

@@ -31,7 +31,7 @@ class Layout:
         if self.plain:
             return value
         if self.parts > 1:
-            value = value.unflatten(self.axis, (-1, self.parts))
+            value = torch.unflatten(value, self.axis, (-1, self.parts))
         return value.movedim(self.axis, 0)
 
     def back(self, value: torch.Tensor) -> torch.Tensor:
@@ -60,9 +60,10 @@ def layout_of(value: torch.Tensor, batch: Any) -> Layout | None:
 
     Raises UnsupportedOperation where images are on several axes or no whole number of places belongs to each.
     """
+    sizes: list[Any] = list(value.shape)
     found = [
         (axis, size.node.expr)
-        for axis, size in enumerate(value.shape)
+        for axis, size in enumerate(sizes)
         if isinstance(size, torch.SymInt) and batch in size.node.expr.free_symbols
     ]
     if not found:

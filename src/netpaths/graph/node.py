@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,10 +28,11 @@ class Call(Protocol):
 class Node:
     """One operation with its arguments bound.
 
-    name: the fx node's name. operation: what the model calls, such as Conv2d. module: dotted module name, "" for
+    name: the node's. operation: what the model calls, such as Conv2d or conv2d. module: dotted module name, "" for
     functions. family: the layer family, None for the network's input. inputs: names of the nodes it reads. shape,
-    input_shapes: without the batch. arguments: everything else by parameter name; tensors are constants. layout, input_layouts: where the network's own
-    tensors keep their images. parents: the nodes it reads, in an exported network.
+    input_shapes: without the batch. arguments: everything else by parameter name; tensors are constants. layout,
+    input_layouts: where the network's own tensors keep their images. parents: the nodes it reads, in an exported
+    network.
     """
 
     name: str
@@ -42,7 +44,7 @@ class Node:
     input_shapes: tuple[tuple[int, ...], ...]
     arguments: Mapping[str, Any]
     call: Call | None = None
-    layout: Layout = Layout()
+    layout: Layout = dataclasses.field(default_factory=Layout)
     input_layouts: tuple[Layout, ...] = ()
     parents: tuple[Node, ...] = ()
 

@@ -42,7 +42,7 @@ def _same_shape(node: fx.Node) -> bool:
 
 def _whole(node: fx.Node) -> bool:
     """A slice that takes everything."""
-    return _same_shape(node) and (len(node.args) < 5 or node.args[4] == 1)
+    return _same_shape(node) and bool(len(node.args) < 5 or node.args[4] == 1)
 
 
 IDENTITIES: Mapping[Any, Callable[[fx.Node], bool]] = {

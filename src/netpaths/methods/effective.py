@@ -231,6 +231,8 @@ def _weights(
     node: Node, field: Field, chosen: Chosen, values: np.ndarray[Any, np.dtype[np.float32]] | None
 ) -> list[Elements]:
     places = field.out_shape[1] * field.out_shape[2]
+    if field.parts > 1:
+        return _shared_weights(node, field, chosen, values)
     stops, kept = (tensor.cpu().numpy() for tensor in kernels.weights(chosen, places))
     parts = _split(tuple(node.weight.shape), kept, None, stops, None)
     if values is None:
@@ -238,6 +240,21 @@ def _weights(
     keys = (chosen.synapses // chosen.shape[2] // places * chosen.shape[2] + chosen.positions()).cpu().numpy()
     bounds = pairwise(chosen.bounds.tolist())
     return [_summed(part, keys[start:stop], values[start:stop]) for part, (start, stop) in zip(parts, bounds)]
+
+
+def _shared_weights(
+    node: Node, field: Field, chosen: Chosen, values: np.ndarray[Any, np.dtype[np.float32]] | None
+) -> list[Elements]:
+    """Weights that several parts of an image share, such as a linear layer's over its tokens."""
+    places, own = field.out_shape[1] * field.out_shape[2], torch.Size(field.out_shape).numel()
+    output = chosen.synapses // chosen.shape[2] % own
+    keys = (output // places * chosen.shape[2] + chosen.positions()).cpu().numpy()
+    shape = tuple(node.weight.shape)
+    found = []
+    for start, stop in pairwise(chosen.bounds.tolist()):
+        part = Elements.of(shape, np.unique(keys[start:stop]), None, None)
+        found.append(part if values is None else _summed(part, keys[start:stop], values[start:stop]))
+    return found
 
 
 def _summed(

@@ -3,7 +3,23 @@
 Importing this package registers every rule and makes tracing know its operations.
 """
 
-from netpaths.rules import activation, add, affine, average_pool, convolution, decoupling, linear, max_pool, remap
+from netpaths.rules import (
+    activation,
+    add,
+    affine,
+    average_pool,
+    convolution,
+    decoupling,
+    elementwise,
+    linear,
+    max_pool,
+    mixing,
+    normalisation,
+    pattern,
+    product,
+    remap,
+    sums,
+)
 from netpaths.rules.rule import RULES, Active, Layer, Selection, Selector, register
 
 __all__ = [
@@ -18,8 +34,14 @@ __all__ = [
     "average_pool",
     "convolution",
     "decoupling",
+    "elementwise",
     "linear",
     "max_pool",
+    "mixing",
+    "normalisation",
+    "pattern",
+    "product",
     "register",
     "remap",
+    "sums",
 ]

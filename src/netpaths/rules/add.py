@@ -63,6 +63,7 @@ register(
         functions={operator.add: "input other", torch.add: SIGNATURE},
         methods={"add": SIGNATURE, "__add__": "input other"},
         operations=("add",),
+        takes=lambda node: len(set(node.input_shapes)) == 1,
         refuse=refuse,
         field=field,
     ),

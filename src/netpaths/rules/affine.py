@@ -47,7 +47,11 @@ def select_scaled(layer: Layer) -> Selection:
     factor = layer.node.arguments["other"]
     if isinstance(factor, str):
         factor = layer.node.arguments["input"]
-    return pass_through(layer, torch.as_tensor(factor, device=layer.output.device))
+    factor = torch.as_tensor(factor, device=layer.output.device)
+    if layer.node.parents and factor.dim() and not layer.node.layout.plain:
+        whole = layer.node.layout.back(layer.output[:1]).shape
+        factor = layer.node.layout.images(factor.expand(whole))
+    return pass_through(layer, factor)
 
 
 def select_difference(layer: Layer) -> Selection:
@@ -115,6 +119,7 @@ register(
         },
         methods={"mul": "input other", "div": "input other"},
         operations=("mul", "div"),
+        takes=lambda node: not _two_activations(node),
         refuse=refuse_product,
     ),
     select_scaled,
@@ -126,6 +131,7 @@ register(
         functions={operator.sub: "input other", torch.sub: "input other alpha=1"},
         methods={"sub": "input other alpha=1"},
         operations=("sub",),
+        takes=lambda node: not _two_activations(node),
         refuse=refuse_difference,
     ),
     select_difference,

@@ -14,8 +14,8 @@ from netpaths.rules.windows import select_windows
 def field(node: Node) -> Field:
     """Receptive fields with stride, any padding, dilation and groups."""
     arguments, weight = node.arguments, node.weight
-    axes = weight.dim() - 2
-    in_shape, out_shape = spatial(node.input_shapes[0]), spatial(node.shape)
+    axes, parts = weight.dim() - 2, node.layout.parts
+    in_shape, out_shape = spatial(node.input_shapes[0][-axes - 1 :]), spatial(node.shape[-axes - 1 :])
     kernel = (1, *weight.shape[2:])[-2:]
     stride, dilation = (rows_and_cols(arguments[name], axes, 1) for name in ("stride", "dilation"))
     tables = [
@@ -31,7 +31,7 @@ def field(node: Node) -> Field:
         for axis in (0, 1)
     ]
     shape = (*node.shape, *weight.shape[1:])
-    return Field(in_shape, out_shape, weight.shape[1], arguments["groups"], tables[0], tables[1], shape)
+    return Field(in_shape, out_shape, weight.shape[1], arguments["groups"], tables[0], tables[1], shape, parts)
 
 
 def _border(padding: object, axis: int, axes: int, kernel: int, dilation: int) -> tuple[int, int]:
@@ -50,7 +50,8 @@ def refuse(node: Node) -> str | None:
     weight = node.arguments["weight"]
     if not isinstance(weight, torch.Tensor):
         return "its weight depends on the input"
-    return None if weight.dim() in (3, 4) and len(node.shape) == weight.dim() - 1 else "supported: 1d and 2d"
+    whole = len(node.shape) - (node.layout.parts > 1) == weight.dim() - 1
+    return None if weight.dim() in (3, 4) and whole and node.layout.axis == 0 else "supported: 1d and 2d"
 
 
 def select(layer: Layer) -> Selection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch.nn.functional as F
 from torch import nn
 
@@ -11,16 +13,18 @@ from netpaths.rules.windows import select_windows
 
 
 def field(node: Node) -> Field:
-    """One receptive field over all inputs."""
-    inputs, outputs = node.input_shapes[0][0], node.shape[0]
-    one = window_table(1, 1, 1)
-    return Field((inputs, 1, 1), (outputs, 1, 1), inputs, 1, one, one, (outputs, inputs))
+    """One receptive field over the last axis, for every place of the others."""
+    inputs, outputs = node.input_shapes[0][-1], node.shape[-1]
+    one, shape = window_table(1, 1, 1), (*node.shape, inputs)
+    return Field((inputs, 1, 1), (outputs, 1, 1), inputs, 1, one, one, shape, prod(node.shape[:-1]))
 
 
 def refuse(node: Node) -> str | None:
-    """Only vectors: a linear layer over a sequence has no rule yet."""
-    if len(node.shape) != 1:
+    """A weight that is a constant, and images that are not the axis it reads."""
+    if len(node.shape) != 1 and not node.parents:
         return f"applied along the last of several axes, output {node.shape}; supported: (batch, features)"
+    if node.parents and node.layout.axis == len(node.shape) + (node.layout.parts == 1) - 1:
+        return "reads the axis of images"
     return None if not isinstance(node.arguments["weight"], str) else "its weight depends on the input"
 
 
@@ -32,7 +36,7 @@ def select(layer: Layer) -> Selection:
 register(
     Family(
         "linear",
-        "fully connected layers on (batch, features)",
+        "fully connected layers on (batch, features), and on the last of several axes",
         modules={nn.Linear: "weight bias"},
         functions={F.linear: "input weight bias=None"},
         operations=("linear",),

@@ -49,10 +49,45 @@ FUNCTIONS: dict[Any, str] = {
 }
 
 MOVES = tuple(
-    "cat stack flatten unflatten reshape squeeze unsqueeze transpose permute t narrow roll flip slice select index "
-    "index_select pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d pixel_shuffle "
-    "pixel_unshuffle channel_shuffle expand repeat repeat_interleave upsample_nearest1d upsample_nearest2d im2col "
-    "masked_fill where movedim swapaxes tile".split()
+    [
+        "cat",
+        "stack",
+        "flatten",
+        "unflatten",
+        "reshape",
+        "squeeze",
+        "unsqueeze",
+        "transpose",
+        "permute",
+        "t",
+        "narrow",
+        "roll",
+        "flip",
+        "slice",
+        "select",
+        "index",
+        "index_select",
+        "pad",
+        "constant_pad_nd",
+        "reflection_pad1d",
+        "reflection_pad2d",
+        "replication_pad1d",
+        "replication_pad2d",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "channel_shuffle",
+        "expand",
+        "repeat",
+        "repeat_interleave",
+        "upsample_nearest1d",
+        "upsample_nearest2d",
+        "im2col",
+        "masked_fill",
+        "where",
+        "movedim",
+        "swapaxes",
+        "tile",
+    ]
 )
 
 register(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from netpaths import kernels
@@ -45,7 +47,17 @@ def select_windows(layer: Layer, weight: torch.Tensor | None) -> Selection:
     """Select the smallest sufficient set in every active output's receptive field."""
     problem = problem_of(layer, layer.inputs[0], weight)
     chosen = kernels.select(problem)
-    return Selection((activate(layer, chosen),), chosen)
+    return Selection((activate(layer, chosen),), regrouped(chosen, field_of(layer).parts))
+
+
+def regrouped(chosen: Chosen, parts: int) -> Chosen:
+    """What was chosen part by part, with the ``parts`` of an image together."""
+    if parts == 1:
+        return chosen
+    batch, outputs, size = chosen.shape
+    place = chosen.images() % parts
+    synapses = chosen.synapses + place * (outputs * size)
+    return replace(chosen, shape=(batch // parts, outputs * parts, size), synapses=synapses)
 
 
 def activate(layer: Layer, chosen: Chosen) -> Active:

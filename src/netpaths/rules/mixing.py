@@ -1,0 +1,111 @@
+"""Products of two matrices of activations: attention's mixing A·V with the pattern A frozen (our reconstruction).
+
+The smallest sufficient set of every active output among the products a_k·v_k; the path follows the operand that is no
+gate, or both. In scaled dot-product attention the pattern is recomputed from queries and keys.
+"""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+
+import torch
+
+from netpaths import kernels
+from netpaths.graph import Family, Node
+from netpaths.kernels import Problem
+from netpaths.rules.product import is_gate
+from netpaths.rules.rule import Active, Layer, Selection, register
+
+
+def refuse(node: Node) -> str | None:
+    """Images that lie alike, outside of the two axes that are multiplied."""
+    if any(layout != node.layout for layout in node.input_layouts):
+        return "operands whose images lie differently"
+    if len({len(shape) for shape in (*node.input_shapes, node.shape)}) != 1 or len(node.shape) < 2:
+        return "operands of different ranks"
+    return None
+
+
+def select(layer: Layer) -> Selection:
+    """The smallest sufficient set of products of every active output."""
+    first, second = (value.detach() for value in layer.inputs)
+    gates = tuple(is_gate(parent) for parent in layer.node.parents)
+    both = gates[0] == gates[1]
+    left, right = _reached(layer, first, second)
+    nothing = (torch.zeros_like(value, dtype=torch.bool) for value in (first, second))
+    parts = [part if both or not gate else none for part, gate, none in zip((left, right), gates, nothing)]
+    return Selection(tuple(Active(part, None, _amount(layer, part)) for part in parts))
+
+
+def select_attention(layer: Layer) -> Selection:
+    """The values that carry every active output, the pattern frozen."""
+    query, key, value = (tensor.detach() for tensor in layer.inputs)
+    mask, scale = layer.node.arguments.get("attn_mask"), layer.node.arguments.get("scale")
+    scores = query @ key.transpose(-1, -2) * (1 / sqrt(query.shape[-1]) if scale is None else scale)
+    if isinstance(mask, torch.Tensor):
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    reached = _reached(layer, scores.softmax(-1), value)[1]
+    nothing = (torch.zeros_like(tensor, dtype=torch.bool) for tensor in (query, key))
+    parts = (*nothing, reached)
+    return Selection(tuple(Active(part, None, _amount(layer, part)) for part in parts))
+
+
+def refuse_attention(node: Node) -> str | None:
+    """Masks that are constants, as many keys as values."""
+    if len(node.inputs) != 3 or node.arguments.get("is_causal") or node.arguments.get("enable_gqa"):
+        return "masks that depend on the input, causal masks and grouped queries have no rule"
+    return refuse(node)
+
+
+def _amount(layer: Layer, mask: torch.Tensor) -> torch.Tensor | None:
+    return None if layer.active.amount is None else mask.float()
+
+
+def _reached(layer: Layer, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What active outputs choose of ``first`` (batch, …, n, k) and ``second`` (batch, …, k, m): bool of their shapes."""
+    lead = layer.output.shape[:-2]
+    groups, (n, m), k = prod(lead), layer.output.shape[-2:], first.shape[-1]
+    active = layer.active
+    problem = Problem(
+        second.expand(*lead, k, m).reshape(1, groups * k, 1, m),
+        first.expand(*lead, n, k).reshape(groups * n, k, 1, 1),
+        torch.zeros(1, 1, dtype=torch.int64, device=first.device),
+        torch.arange(m, device=first.device)[:, None],
+        k,
+        groups,
+        active.mask.reshape(1, groups * n, 1, m),
+        layer.output.detach().reshape(1, groups * n, 1, m),
+        None if active.reversed is None else active.reversed.reshape(1, groups * n, 1, m),
+        layer.selector.theta,
+    )
+    chosen = kernels.select(problem)
+    left = torch.zeros(groups * n * k, dtype=torch.bool, device=first.device)
+    left[chosen.synapses // k // m * k + chosen.synapses % k] = True
+    right = chosen.reached[0].reshape(*lead, k, m)
+    return _narrowed(left.reshape(*lead, n, k), first), _narrowed(right, second)
+
+
+def _narrowed(mask: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    axes = [axis for axis, (own, wide) in enumerate(zip(value.shape, mask.shape)) if own != wide]
+    return mask.amax(axes, keepdim=True) if axes else mask
+
+
+register(
+    Family(
+        "mixing",
+        "matrix products of two activations: the one that is no gate is followed, or both",
+        operations=("matmul",),
+        takes=lambda node: len(node.inputs) == 2,
+        refuse=refuse,
+    ),
+    select,
+)
+register(
+    Family(
+        "attention",
+        "scaled dot-product attention with its pattern frozen",
+        operations=("scaled_dot_product_attention",),
+        refuse=refuse_attention,
+    ),
+    select_attention,
+)
