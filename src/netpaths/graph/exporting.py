@@ -61,7 +61,7 @@ def _refusal(model: nn.Module, example: torch.Tensor, error: Exception) -> Netpa
         return BadInput(
             f"the model fails on the example of shape {tuple(example.shape)}: {_first_line(own)}{_place(own)}"
         )
-    hint = "its forward must not branch on the values of its input or on the number of images"
+    hint = "its forward must not branch on the values of its input, nor ask for len(x): write x.shape[0]"
     return UnsupportedOperation(f"{type(model).__name__} cannot be traced: {_first_line(error)}{_place(error)}; {hint}")
 
 

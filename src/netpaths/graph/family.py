@@ -87,6 +87,7 @@ def supported() -> list[tuple[str, str, list[str]]]:
                     *(module.__name__ for module in family.modules),
                     *(getattr(function, "__name__", str(function)) for function in family.functions),
                     *(f".{method}" for method in family.methods),
+                    *(f"aten.{operation}" for operation in family.operations),
                 }
             ),
         )

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from netpaths.errors import BadInput, UnknownNode, UnsupportedOperation
 from netpaths.graph.canonical import bind_exported, fold_exported, logits_of
-from netpaths.graph.copying import unwrapped
+from netpaths.graph.copying import evaluation_copy, unwrapped
 from netpaths.graph.exporting import export_module
 from netpaths.graph.folding import fold_batch_norms
 from netpaths.graph.gated import Gated
@@ -121,11 +121,11 @@ class Graph:
         except UnsupportedOperation as own:
             raise refusal from own
         self.folded = {norm.name: node_name(layer) for norm, layer in folded.items()}
+        with torch.no_grad():
+            answer = self.module(example)
+        check_faithful(self.module, evaluation_copy(model), example, answer)
         self.output = logits_of(self.module, nodes)
         self.nodes = nodes
-        with torch.no_grad():
-            logits = self.module(example)
-        check_faithful(self.module, copy_model(model), example, logits)
 
     def _find_output(self) -> str:
         result = next(node for node in self.module.graph.nodes if node.op == "output").args[0]

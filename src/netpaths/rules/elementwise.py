@@ -1,4 +1,4 @@
-"""Element-wise maps that neither rise everywhere nor are zero at zero: y = m(x)·x with the multiplier m = f(x)/x frozen.
+"""Element-wise maps that are zero at zero but fall somewhere: y = m(x)·x with the multiplier m = f(x)/x frozen.
 
 An active output is explained by its own input, in the direction that its own value has (our reconstruction; frozen
 non-linearities are also how attribution graphs are made, Ameisen et al. 2025).

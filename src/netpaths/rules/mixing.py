@@ -62,7 +62,7 @@ def _amount(layer: Layer, mask: torch.Tensor) -> torch.Tensor | None:
 
 
 def _reached(layer: Layer, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What active outputs choose of ``first`` (batch, …, n, k) and ``second`` (batch, …, k, m): bool of their shapes."""
+    """What active outputs choose of ``first`` (batch, …, n, k) and ``second`` (batch, …, k, m): bools alike."""
     lead = layer.output.shape[:-2]
     groups, (n, m), k = prod(lead), layer.output.shape[-2:], first.shape[-1]
     active = layer.active
