@@ -337,7 +337,7 @@ def test_untouched_after_exceptions(watched: Watched) -> None:
 def test_untouched_by_a_refusal() -> None:
     model = Small()
     model.add_module("extra", nn.Bilinear(5, 5, 5))
-    model.drop = nn.GELU()  # type: ignore[assignment]
+    model.drop = nn.Threshold(1.0, 0.0)  # type: ignore[assignment]
     watched = Watched.__new__(Watched)
     watched.model, watched.fired = model, 0
     watched.before = watched.state()

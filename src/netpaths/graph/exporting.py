@@ -36,7 +36,9 @@ def export_module(model: nn.Module, example: torch.Tensor) -> fx.GraphModule:
     if any(_mutates(node) or node.target is aten.einsum.default for node in program.graph.nodes):
         table = torch.export.default_decompositions()
         wanted = {aten.einsum.default: table[aten.einsum.default]} if aten.einsum.default in table else {}
-        program = program.run_decompositions(wanted)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = program.run_decompositions(wanted)
     return _Rebuilt(program).module
 
 

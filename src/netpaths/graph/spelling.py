@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
+
+from netpaths.errors import UnsupportedOperation
 
 if TYPE_CHECKING:
     from netpaths.graph.exporting import Rewriter
@@ -92,7 +93,7 @@ def pieces(whole: fx.Node, index: int, args: tuple[Any, ...], kwargs: Mapping[st
         return (aten.amax if name == "max" else aten.amin).default, (source, [args[1]], *args[2:])
     if index == 0 and name == "max_pool2d_with_indices":
         return aten.max_pool2d.default, args
-    return operator.getitem, (whole, index)
+    raise UnsupportedOperation(f"{name} returns several tensors")
 
 
 def _squeezed(write: Rewriter, x: fx.Node, *_: Any) -> fx.Node:
