@@ -413,17 +413,13 @@ UNSOUND: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "clamp below zero": lambda x: x.clamp(max=-0.5),
     "hardtanh above zero": lambda x: F.hardtanh(x, 0.5, 1.0),
     "negative leak": lambda x: F.leaky_relu(x, -0.1),
-    "product": lambda x: x * x,
-    "difference": lambda x: x - x.relu(),
     "quotient": lambda x: 1 / x,
     "factor alpha": lambda x: torch.add(x, x.relu(), alpha=2),
     "softmax inside": lambda x: F.softmax(x, 1),
     "mean of everything": lambda x: x - x.mean(),
     "batch mean": lambda x: x.mean(0, keepdim=True) + x,
     "dropout that stays on": lambda x: F.dropout(x, 0.5, training=True),
-    "abs": lambda x: x.abs(),
     "sorting": lambda x: x.sort(1)[0],
-    "matmul": lambda x: x @ torch.eye(4),
     "where": lambda x: torch.where(x > 0, x, x * 0.1),
     "cumsum": lambda x: x.cumsum(1),
 }
@@ -433,6 +429,27 @@ UNSOUND: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 def test_operations_without_a_sound_rule_are_refused(name: str) -> None:
     with pytest.raises(UnsupportedOperation):
         Graph(Applied(UNSOUND[name]), torch.zeros(2, 4))
+
+
+FOLLOWED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "product": lambda x: x * x,
+    "difference": lambda x: x - x.relu(),
+    "abs": lambda x: x.abs(),
+    "matmul": lambda x: x @ torch.eye(4),
+    "pattern": lambda x: F.softmax(x, 1) * x,
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_what_a_spelling_table_does_not_hold_is_followed(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = Applied(FOLLOWED[name]).eval(), torch.rand(3, 4)
+    graph = Graph(model, x)
+    with torch.no_grad():
+        torch.testing.assert_close(graph.run(x).logits, model(x))
+    for path in EffectivePath(theta=1.0).extract(graph, x):
+        assert path.neurons("last").sum() == 1
+        assert path.neurons("first").any()
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ from .conftest import Call, Outcome
 
 MODEL = "--model lenet5 --weights runs/lenet5"
 PROFILE = f"profile {MODEL} --data digits --limit 20"
-SILU = """
+UNRULED = """
 from torch import nn
 
 def net():
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 20), nn.SiLU(), nn.Linear(20, 10))
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 20), nn.GLU(), nn.Linear(10, 10))
 """
 
 
@@ -180,7 +180,7 @@ def test_weights_that_are_nan_truncated_or_foreign(fails: Fails, tmp_path: Path)
 
 
 def test_nan_weights_of_a_users_own_model(fails: Fails, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(SILU.replace("nn.SiLU()", "nn.ReLU()").replace("return", "net =") + NAN)
+    (tmp_path / "own.py").write_text(UNRULED.replace("nn.SiLU()", "nn.ReLU()").replace("return", "net =") + NAN)
     fails(f"profile --model {tmp_path}/own.py:net --data digits --out OUT", "'1.weight' holds NaN or infinite values")
 
 
@@ -191,15 +191,15 @@ NAN = """
 
 
 def test_an_unsupported_operation_names_node_operation_and_what_is_supported(fails: Fails, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(SILU)
+    (tmp_path / "own.py").write_text(UNRULED)
     for command in ("profile", "train", "attack"):
         fails(
-            f"{command} --model {tmp_path}/own.py:net --data digits --out OUT", "_2 (SiLU", "Supported:", "convolution"
+            f"{command} --model {tmp_path}/own.py:net --data digits --out OUT", "_2 (GLU", "Supported:", "convolution"
         )
 
 
 def test_a_users_file_without_the_function(fails: Fails, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(SILU)
+    (tmp_path / "own.py").write_text(UNRULED)
     fails(f"profile --model {tmp_path}/own.py:nett --data digits --out OUT", "has no function 'nett'")
     fails(f"profile --model {tmp_path}/other.py:net --data digits --out OUT", "there is no file")
 

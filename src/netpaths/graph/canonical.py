@@ -84,6 +84,8 @@ class _Binding:
             return
         node = replace(node, family=family, call=partial(self._run, fx_node) if family.remaps else None)
         reason = family.refuse(node)
+        if family.weighted and any(_frozen(parent) for parent in node.parents):
+            reason = "reads a softmax or a statistic, through which paths do not go"
         if reason:
             self._refuse(fx_node, operation, reason)
             return
@@ -151,6 +153,13 @@ class _Binding:
 
         args, kwargs = fx.map_arg((fx_node.args, fx_node.kwargs), resolve)
         return self._layouts[fx_node].images(fx_node.target(*args, **kwargs))  # type: ignore[operator]
+
+
+def _frozen(node: Node) -> bool:
+    """Whether the node's values are frozen, or moved and scaled frozen ones."""
+    if node.family is None or len(node.parents) != 1:
+        return False
+    return node.family.frozen or (not node.layer and _frozen(node.parents[0]))
 
 
 def _ordered(fx_node: fx.Node) -> list[fx.Node]:

@@ -26,6 +26,7 @@ Signature = str
 class Family:
     """One layer family: the calls that belong to it and what tracing must know about them.
 
+    frozen: whether paths do not go through it, so that it may scale other values and be nothing else.
     operations: names of the ATen operations an exported network knows it by. takes: which of their calls are its own,
     where several families share an operation.
     name: the field's word for it. summary: one line for the table of supported operations. modules: classes, with
@@ -45,6 +46,7 @@ class Family:
     weighted: bool = False
     remaps: bool = False
     last: bool = False
+    frozen: bool = False
     operations: tuple[str, ...] = ()
     takes: Callable[[Node], bool] = lambda node: True
 

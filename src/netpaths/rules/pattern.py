@@ -20,6 +20,7 @@ register(
     Family(
         "pattern",
         "softmax inside a network, norms and deviations: frozen, paths do not go through them",
+        frozen=True,
         operations=(
             "softmax",
             "log_softmax",
