@@ -184,6 +184,48 @@ def test_layouts_put_images_first_and_back() -> None:
     assert torch.equal(layout.back(found), value)
 
 
+def small() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*")
+@pytest.mark.parametrize("wrap", ["weight_norm", "spectral_norm"])
+def test_weights_that_a_hook_recomputes(wrap: str) -> None:
+    """Loaded from a state dict and not run since, a weight attribute is older than what the hook makes of it."""
+    torch.manual_seed(0)
+    trained, loaded, x = small(), small(), images(4, 3, 8, 8)
+    for model in (trained, loaded):
+        for layer in (model[0], model[3]):
+            getattr(nn.utils, wrap)(layer)
+    trained(x)
+    loaded.load_state_dict(trained.state_dict())
+    graph = Graph(loaded.eval(), x[:1])
+    with torch.no_grad():
+        torch.testing.assert_close(graph.run(x).logits, loaded(x))
+
+
+def test_two_branches_stacked_in_front_of_the_images() -> None:
+    class Stacked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.head = nn.Conv2d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = torch.stack([F.relu(self.a(x)), F.relu(self.b(x))])
+            return self.head((h[0] + h[1]).mean((2, 3)))
+
+    class Added(Stacked):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head((F.relu(self.a(x)) + F.relu(self.b(x))).mean((2, 3)))
+
+    x, paths = images(3, 2, 6, 6), []
+    for kind in (Stacked, Added):
+        torch.manual_seed(0)
+        paths.append(netpaths.EffectivePath().extract(Graph(kind().eval(), x[:1]), x))
+    for first, second in zip(*paths):
+        assert all(torch.equal(first.weights(layer), second.weights(layer)) for layer in ("a", "b", "head"))
+
+
 def test_the_model_is_left_as_it_was() -> None:
     model = attention(True).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

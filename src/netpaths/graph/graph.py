@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from netpaths.errors import BadInput, UnknownNode, UnsupportedOperation
 from netpaths.graph.canonical import bind_exported, fold_exported, logits_of
-from netpaths.graph.copying import evaluation_copy, unwrapped
+from netpaths.graph.copying import evaluation_copy, recomputes_weights, unwrapped
 from netpaths.graph.exporting import export_module
 from netpaths.graph.folding import fold_batch_norms
 from netpaths.graph.gated import Gated
@@ -92,6 +92,8 @@ class Graph:
         example = _pair_of_images(example)
         self.folded: Mapping[str, str] = {}
         try:
+            if recomputes_weights(model):
+                raise UnsupportedOperation("weights that a hook recomputes are not in the modules")
             self._trace(model, example, fold)
         except UnsupportedOperation as refusal:
             self._export(model, example, fold, refusal)

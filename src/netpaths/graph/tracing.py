@@ -38,7 +38,10 @@ def check_weights(model: nn.Module) -> None:
 
 def copy_model(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode without hooks whose parameters and buffers are the original's own tensors."""
-    twin = copy.deepcopy(model, shared_tensors(model))
+    try:
+        twin = copy.deepcopy(model, shared_tensors(model))
+    except Exception as error:
+        raise UnsupportedOperation(f"{type(model).__name__} cannot be copied: {error}") from error
     for module in twin.modules():
         for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
             getattr(module, hooks).clear()

@@ -9,13 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from netpaths.graph import Family
+from netpaths.graph import Family, Node
 from netpaths.rules.rule import Active, Layer, Selection, register
 
 
 def select(layer: Layer) -> Selection:
     """The inputs that active outputs copy."""
     return Selection(tuple(_moved(layer, index) for index in range(len(layer.inputs))))
+
+
+def refuse(node: Node) -> str | None:
+    """As it is spelled, a stack in front of the images cannot be told from a batch."""
+    in_front = node.operation == "stack" and node.arguments.get("dim", 0) == 0 and not node.parents
+    return "stacks in front of the images" if in_front else None
 
 
 def _moved(layer: Layer, index: int) -> Active:
@@ -116,6 +122,7 @@ register(
             "narrow": "input dim start length",
         },
         remaps=True,
+        refuse=refuse,
         operations=MOVES,
     ),
     select,
