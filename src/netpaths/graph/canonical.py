@@ -14,7 +14,7 @@ from torch import fx, nn
 from netpaths.errors import BadInput, UnsupportedOperation
 from netpaths.graph.family import FAMILIES, Family
 from netpaths.graph.layout import Layout, layout_of, number_at, shape_of_one
-from netpaths.graph.naming import NAME, names_of
+from netpaths.graph.naming import NAME, module_of, names_of, operation_of
 from netpaths.graph.node import Node
 
 SHOWN = 8
@@ -62,7 +62,7 @@ class _Binding:
             self.nodes[name] = Node(name, "input", "", None, (), shape_of_one(value, self._batch)[1:], (), {})
             return
         operation = operation_of(fx_node)
-        sources = [source for source in _ordered(fx_node) if source in self._names]
+        sources = [source for source in fx_node.all_input_nodes if source in self._names]
         reason, layout = None, None
         try:
             layout = layout_of(value, self._batch) if isinstance(value, torch.Tensor) else None
@@ -141,7 +141,7 @@ class _Binding:
     def _run(self, fx_node: fx.Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """The operation on ``inputs`` (batch, *input shape), floating constants set to zero."""
         images = len(inputs[0])
-        sources = [source for source in _ordered(fx_node) if source in self._names]
+        sources = [source for source in fx_node.all_input_nodes if source in self._names]
         given = {source: self._layouts[source].back(value) for source, value in zip(sources, inputs)}
 
         def resolve(node: fx.Node) -> Any:
@@ -162,23 +162,6 @@ def _frozen(node: Node) -> bool:
     return node.family.frozen or (not node.layer and _frozen(node.parents[0]))
 
 
-def _ordered(fx_node: fx.Node) -> list[fx.Node]:
-    """Every node an operation reads, once each, in the order of its arguments."""
-    return list(fx_node.all_input_nodes)
-
-
-def operation_of(fx_node: fx.Node) -> str:
-    """The operation's name: conv2d, add, …"""
-    packet = getattr(fx_node.target, "overloadpacket", fx_node.target)
-    return str(getattr(packet, "__name__", packet))
-
-
-def module_of(fx_node: fx.Node) -> str:
-    """The dotted path of the innermost module that runs an operation, "" for the model itself."""
-    stack = list((fx_node.meta.get("nn_module_stack") or {}).values())
-    return str(stack[-1][0]).removeprefix("L['self'].").removeprefix("L['self']") if stack else ""
-
-
 def place_of(fx_node: fx.Node) -> str:
     """Where in the user's code an operation stands: module path, file and line, as far as they are known."""
     module = module_of(fx_node)
@@ -193,8 +176,8 @@ def place_of(fx_node: fx.Node) -> str:
 
 def refusals(found: Sequence[tuple[str, str, str]]) -> str:
     """Refused operations (operation, reason, place) as a few lines: one a kind, with a count and an example."""
-    counts = Counter((operation_, reason) for operation_, reason, _ in found)
-    example = {(operation_, reason): place for operation_, reason, place in reversed(found)}
+    counts = Counter((operation, reason) for operation, reason, _ in found)
+    example = {(operation, reason): place for operation, reason, place in reversed(found)}
     lines = []
     for (name, reason), count in counts.most_common(SHOWN):
         place = example[name, reason]
@@ -205,9 +188,9 @@ def refusals(found: Sequence[tuple[str, str, str]]) -> str:
     return "operations without a rule:\n  " + "\n  ".join(lines)
 
 
-def _family_of(operation_: str, node: Node) -> Family | None:
+def _family_of(operation: str, node: Node) -> Family | None:
     for family in FAMILIES.values():
-        if operation_ in family.operations and family.takes(node):
+        if operation in family.operations and family.takes(node):
             return family
     return None
 

@@ -141,11 +141,8 @@ class _Rebuilt:
         self._made[node] = self._canonical(node)
 
     def _dropped(self, source: fx.Node) -> bool:
-        return (
-            False
-            if source in self._known or source in self._made
-            else not isinstance(source.meta.get("val"), (tuple, list))
-        )
+        several = isinstance(source.meta.get("val"), (tuple, list))
+        return source not in self._known and source not in self._made and not several
 
     def _canonical(self, node: fx.Node) -> fx.Node:
         args, kwargs = fx.map_arg((node.args, node.kwargs), self._value)

@@ -77,15 +77,11 @@ def layout_of(value: torch.Tensor, batch: Any) -> Layout | None:
 
 def shape_of_one(value: torch.Tensor, batch: Any) -> tuple[int, ...]:
     """The shape of an exported value for a batch of one."""
-    return tuple(int(_at(size, batch, 1)) for size in value.shape)
+    return tuple(int(number_at(size, batch, 1)) for size in value.shape)
 
 
-def number_at(value: Any, batch: Any, images: int) -> Any:
+def number_at(size: Any, batch: Any, images: int) -> Any:
     """A number of the graph that may depend on the batch, for a batch of ``images``."""
-    return _at(value, batch, images)
-
-
-def _at(size: Any, batch: Any, images: int) -> Any:
     if isinstance(size, (torch.SymInt, torch.SymFloat)):
         value = size.node.expr.subs(batch, images)
         return int(value) if isinstance(size, torch.SymInt) else float(value)

@@ -29,6 +29,18 @@ def node_name(fx_node: fx.Node) -> str:
     return str(fx_node.meta.get(NAME, fx_node.name))
 
 
+def operation_of(fx_node: fx.Node) -> str:
+    """The operation's name: conv2d, add, …"""
+    packet = getattr(fx_node.target, "overloadpacket", fx_node.target)
+    return str(getattr(packet, "__name__", packet))
+
+
+def module_of(fx_node: fx.Node) -> str:
+    """The dotted path of the innermost module that runs an operation, "" for the model itself."""
+    stack = list((fx_node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]).removeprefix("L['self'].").removeprefix("L['self']") if stack else ""
+
+
 def names_of(module: fx.GraphModule, model: nn.Module, active: Sequence[fx.Node]) -> dict[fx.Node, str]:
     """A name for every fx node in ``active``.
 
@@ -37,8 +49,6 @@ def names_of(module: fx.GraphModule, model: nn.Module, active: Sequence[fx.Node]
     module writes itself are called by its path and what they compute (``layer4.2.add``). What would have a name that
     is taken gets a number (``features.1#2``).
     """
-    from netpaths.graph.canonical import module_of, operation_of
-
     leaves = {name for name, child in model.named_modules() if name and not list(child.children())}
     groups: dict[tuple[str, int], list[fx.Node]] = defaultdict(list)
     for node in active:

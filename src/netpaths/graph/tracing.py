@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 
 from netpaths.errors import BadInput, BadWeights, NetpathsError, UnsupportedOperation
+from netpaths.graph.copying import shared_tensors
 from netpaths.graph.family import FAMILIES, find_family
 from netpaths.graph.inplace import make_out_of_place
 from netpaths.graph.node import Node
@@ -46,15 +47,6 @@ def copy_model(model: nn.Module) -> nn.Module:
         for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
             getattr(module, hooks).clear()
     return twin.eval()
-
-
-def shared_tensors(model: nn.Module) -> dict[int, Any]:
-    """A memo with which ``copy.deepcopy`` keeps every tensor, also plain attributes as pruning makes them."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for store in (module._parameters, module._buffers, vars(module)):
-            memo.update({id(value): value for value in store.values() if isinstance(value, torch.Tensor)})
-    return memo
 
 
 def trace_module(model: nn.Module) -> fx.GraphModule:

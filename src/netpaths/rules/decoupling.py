@@ -6,10 +6,9 @@ an image given, the network is a plain one (our reconstruction; the papers do no
 
 from __future__ import annotations
 
-import torch
-
 from netpaths.decoupling.controller import Controller, Gate, ScatteringGate
 from netpaths.graph import Family
+from netpaths.rules import pattern
 from netpaths.rules.rule import Active, Layer, Selection, register
 
 
@@ -23,11 +22,6 @@ def select_gate(layer: Layer) -> Selection:
         return Selection((active,))
     turned, amount = (None if part is None else part[:, kept] for part in (active.reversed, active.amount))
     return Selection((Active(active.mask[:, kept], turned, amount),))
-
-
-def select_controller(layer: Layer) -> Selection:
-    """Nothing."""
-    return Selection((Active(torch.zeros_like(layer.inputs[0], dtype=torch.bool)),))
 
 
 register(
@@ -44,5 +38,5 @@ register(
         "chooses the filters of a decoupled layer; paths do not go through it",
         modules={Controller: ""},
     ),
-    select_controller,
+    pattern.select,
 )

@@ -13,7 +13,7 @@ import torch
 from netpaths import kernels
 from netpaths.graph import Family, Node
 from netpaths.kernels import Problem
-from netpaths.rules.product import is_gate
+from netpaths.rules.product import is_gate, narrowed
 from netpaths.rules.rule import Active, Layer, Selection, register
 
 
@@ -82,12 +82,8 @@ def _reached(layer: Layer, first: torch.Tensor, second: torch.Tensor) -> tuple[t
     left = torch.zeros(groups * n * k, dtype=torch.bool, device=first.device)
     left[chosen.synapses // k // m * k + chosen.synapses % k] = True
     right = chosen.reached[0].reshape(*lead, k, m)
-    return _narrowed(left.reshape(*lead, n, k), first), _narrowed(right, second)
-
-
-def _narrowed(mask: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    axes = [axis for axis, (own, wide) in enumerate(zip(value.shape, mask.shape)) if own != wide]
-    return mask.amax(axes, keepdim=True) if axes else mask
+    left = left.reshape(*lead, n, k)
+    return narrowed(Active(left), tuple(first.shape)).mask, narrowed(Active(right), tuple(second.shape)).mask
 
 
 register(

@@ -58,8 +58,7 @@ def select(layer: Layer) -> Selection:
     chosen = kernels.operands(Sums(x, -spread, inner.mask, centred, inner.reversed, layer.selector.theta, False, False))
     own, means = chosen.reached
     averaged = _averaged(flat, mean, means.reshape(flat.shape).any(2), layer.selector.theta).reshape(x.shape)
-    amount = None if layer.active.amount is None else layer.active.amount
-    return Selection((Active(own.reshape(x.shape) | averaged, None, amount),))
+    return Selection((Active(own.reshape(x.shape) | averaged, None, layer.active.amount),))
 
 
 def _averaged(flat: torch.Tensor, mean: torch.Tensor, active: torch.Tensor, theta: float) -> torch.Tensor:
