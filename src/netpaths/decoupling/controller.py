@@ -98,4 +98,4 @@ class ScatteringGate(Gate):
 
     def forward(self, features: Tensor, code: Tensor) -> Tensor:
         gated = super().forward(features, code)
-        return gated.new_zeros(len(gated), self.width, *gated.shape[2:]).index_copy(1, self.kept, gated)
+        return gated.new_zeros(gated.shape[0], self.width, *gated.shape[2:]).index_copy(1, self.kept, gated)

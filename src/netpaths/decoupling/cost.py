@@ -65,8 +65,7 @@ class Cost:
         total = 0
         for layer in self.decoupled:
             node = self.graph.nodes[layer.controller]
-            module = self.graph.module.get_submodule(node.module)
-            assert isinstance(module, Controller)
+            module: Controller = node.arguments["module"]
             total += prod(node.input_shapes[0]) + module.squeeze.weight.numel() + module.excite.weight.numel()
         return total
 

@@ -13,6 +13,8 @@ from netpaths.decoupling.controller import Controller, Gate
 from netpaths.decoupling.layers import is_decoupled
 from netpaths.errors import BadOption, BadWeights
 from netpaths.graph import Graph
+from netpaths.graph.module import Canonical, follow_mode
+from netpaths.graph.naming import NAME, node_name
 
 FOLLOWED = ("batch norm", "activation", "shifted activation")
 """What a code waits for, where nothing else reads the values between."""
@@ -20,17 +22,18 @@ FOLLOWED = ("batch norm", "activation", "shifted activation")
 OWN = ("controllers", "gates")
 
 
-class Decoupled(fx.GraphModule):
+class Decoupled(Canonical):
     """A network with controllers: (batch, *input shape) to logits (batch, classes).
 
-    Its modules keep their names; ``controllers.NODE`` and ``gates.NODE`` are those of the convolution node NODE. In
+    Its tensors keep their names; ``controllers.NODE`` and ``gates.NODE`` are those of the convolution node NODE. In
     evaluation mode a filter is on or off; in training mode codes are noisy, as `netpaths.decoupling.controller` says.
     """
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the decoupled convolution nodes, from input to output."""
-        return tuple(self._own("controllers"))
+        own = (str(node.target).partition(".") for node in self.graph.nodes if node.op == "call_module")
+        return tuple(layer for owner, _, layer in own if owner == "controllers")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -44,14 +47,11 @@ class Decoupled(fx.GraphModule):
 
     def controller(self, layer: str) -> Controller:
         """The controller of a decoupled layer."""
-        return cast(Controller, self._own("controllers")[layer])
+        return cast(Controller, self.get_submodule(f"controllers.{layer}"))
 
     def gate(self, layer: str) -> Gate:
         """The gate of a decoupled layer."""
-        return cast(Gate, self._own("gates")[layer])
-
-    def _own(self, name: str) -> nn.ModuleDict:
-        return cast(nn.ModuleDict, self._modules[name])
+        return cast(Gate, self.get_submodule(f"gates.{layer}"))
 
 
 def decouple(
@@ -76,29 +76,25 @@ def decouple(
     """
     graph = Graph(model, example, fold=False)
     chosen = chosen_layers(graph, layers)
-    taken = [name for name in OWN if name in dict(graph.module.named_children())]
-    taken += [name for name in chosen if hasattr(nn.ModuleDict(), name)]
+    taken = [name for name in OWN if name in graph.module._modules]
     if taken:
         raise BadOption(f"the model calls a module {taken[0]!r}, which decoupled networks need; give it another name")
     try:
         network = copy.deepcopy(graph.module)
     except RuntimeError as error:
         raise BadWeights(f"the model cannot be copied to train it: {error}") from error
-    made: dict[str, nn.ModuleDict] = {name: nn.ModuleDict() for name in OWN}
     parameter = next(network.parameters(), example)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name in chosen:
             node = graph.nodes[name]
-            made["controllers"][name] = Controller(node.input_shapes[0][0], node.shape[0], bias, level)
-            made["gates"][name] = Gate()
-    for own, modules in made.items():
-        network.add_module(own, modules.to(parameter.device, parameter.dtype))
+            controller = Controller(node.input_shapes[0][0], node.shape[0], bias, level)
+            network.add_submodule(f"controllers.{name}", controller.to(parameter.device, parameter.dtype))
+            network.add_submodule(f"gates.{name}", Gate())
     _insert(network, graph, chosen)
+    follow_mode(network)
     decoupled = Decoupled(network, network.graph)
     decoupled.meta["input_shape"] = graph.input_shape
-    for own in OWN:
-        decoupled.add_module(own, made[own])
     return decoupled.eval()
 
 
@@ -112,7 +108,7 @@ def chosen_layers(graph: Graph, layers: Sequence[str] | None) -> tuple[str, ...]
             raise BadOption("the network has no convolution to decouple between its first layer and its last")
         return possible
     wanted = {graph.node(name).name for name in layers}
-    wrong = [name for name in layers if name not in _convolutions(graph)]
+    wrong = sorted(wanted - set(_convolutions(graph)))
     if wrong or not wanted or len(wanted) < len(layers):
         problem = f"{wrong[0]} is none" if wrong else "name at least one, each once"
         raise BadOption(f"layers to decouple are convolutions; {problem}; these can be: {', '.join(possible)}")
@@ -132,17 +128,24 @@ def _possible(graph: Graph) -> tuple[str, ...]:
     return tuple(name for name in _convolutions(graph) if name != graph.layers[0])
 
 
-def _insert(network: fx.GraphModule, graph: Graph, layers: Sequence[str]) -> None:
+def _insert(network: Canonical, graph: Graph, layers: Sequence[str]) -> None:
     """Put a call of each layer's controller in front of it and of its gate behind it."""
-    found = {node.name: node for node in network.graph.nodes}
+    found = {node_name(node): node for node in network.graph.nodes}
     for name in layers:
         last = found[_last(graph, name)]
         with network.graph.inserting_before(found[name]):
-            code = network.graph.call_module(f"controllers.{name}", (found[name].all_input_nodes[0],))
+            code = _called(network, f"controllers.{name}", (found[name].all_input_nodes[0],))
         with network.graph.inserting_after(last):
-            gate = network.graph.call_module(f"gates.{name}", (last, code))
+            gate = _called(network, f"gates.{name}", (last, code))
         last.replace_all_uses_with(gate, delete_user_cb=lambda user, own=gate: user is not own)
     network.recompile()
+
+
+def _called(network: Canonical, name: str, inputs: tuple[fx.Node, ...]) -> fx.Node:
+    """A call of a submodule, which is a node of its name."""
+    call = network.graph.call_module(name, inputs)
+    call.meta[NAME] = name
+    return call
 
 
 def _last(graph: Graph, name: str) -> str:

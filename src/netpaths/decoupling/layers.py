@@ -78,7 +78,7 @@ def zero_channels(graph: Graph) -> Mapping[str, tuple[Piece, ...]]:
 
 def _places(graph: Graph, gate: str) -> tuple[int, ...] | None:
     """Where a gate's channels stand in its output, None for side by side."""
-    module = graph.module.get_submodule(graph.nodes[gate].module)
+    module = graph.nodes[gate].arguments["module"]
     return tuple(module.kept.tolist()) if isinstance(module, ScatteringGate) else None
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from netpaths.decoupling.insertion import Decoupled
 from netpaths.errors import BadOption
 from netpaths.graph import Graph
-from netpaths.graph.gated import reshaping
+from netpaths.graph.naming import node_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,10 @@ class Observed:
             if node.op == "call_module" and owner == "gates":
                 features[name], codes[name] = (copies[source] for source in node.all_input_nodes)
         graph.output((logits, codes, features, _reads(copies, reads)))
-        self._module = fx.GraphModule(network, reshaping(graph))
+        self._network, self._module = network, fx.GraphModule(network, graph)
 
     def __call__(self, x: Tensor) -> Observation:
+        self._module.training = self._network.training
         return Observation(*self._module(x))
 
 
@@ -62,7 +63,7 @@ class Plain:
         graph = fx.Graph()
         logits = graph.graph_copy(own.module.graph, copies)
         graph.output((logits, _reads(copies, self.layers)))
-        self._module = fx.GraphModule(own.module, reshaping(graph))
+        self._module = fx.GraphModule(own.module, graph)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits, reads = self._module(x)
@@ -71,7 +72,7 @@ class Plain:
 
 def _reads(copies: dict[fx.Node, fx.Node], layers: Iterable[str]) -> dict[str, fx.Node]:
     """By layer the node that it reads."""
-    found = {node.name: copy for node, copy in copies.items()}
+    found = {node_name(node): copy for node, copy in copies.items()}
     missing = [name for name in layers if name not in found]
     if missing:
         raise BadOption(f"the network without controllers has a layer {missing[0]}, the decoupled one has not")

@@ -13,27 +13,26 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from operator import attrgetter, getitem
-from typing import Any, cast
+from operator import attrgetter
 
 import torch
 from torch import Tensor, fx, nn
 
-from netpaths.decoupling.controller import Controller, Gate, ScatteringGate
+from netpaths.decoupling.controller import Gate, ScatteringGate
 from netpaths.decoupling.insertion import Decoupled
 from netpaths.decoupling.layers import KEEPS_ZERO, DecoupledLayer, Piece, decoupled_layers, zero_channels
 from netpaths.errors import BadOption
 from netpaths.graph import Graph, Node
+from netpaths.graph.module import MODE
+from netpaths.graph.naming import node_name
 from netpaths.path import Path
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
-FILTERWISE = (*CONVOLUTIONS, nn.BatchNorm1d, nn.BatchNorm2d, nn.PReLU)
-"""Between a layer's input and its gate: modules whose tensors have a row for every filter."""
+CONVOLUTIONS = ("conv1d", "conv2d")
+FILTERWISE = (*CONVOLUTIONS, "batch_norm", "prelu")
+"""Between a layer's input and its gate: operations whose tensors have a row for every filter."""
 
-SIDE_BY_SIDE = ("cat", "concat", "flatten", "Flatten")
+SIDE_BY_SIDE = ("cat", "flatten")
 """Rearrangements that name no number of channels."""
-
-PER_FILTER = ("weight", "bias", "running_mean", "running_var")
 
 
 def remove_unused(network: Decoupled, path: Path) -> Decoupled:
@@ -106,8 +105,11 @@ class _Removal:
             self._narrow_columns(node, closed)
         for layer, rows in self.rows.items():
             for node in self._chain(layer):
-                self._narrow_filters(self._module(node), rows)
-            _narrow_rows(self.network.controller(layer.convolution).excite, rows)
+                self._narrow_filters(node, rows)
+            excite = self.network.controller(layer.convolution).excite
+            for name in ("weight", "bias"):
+                _put(excite, name, getattr(excite, name).detach()[rows])
+            excite.out_features = len(rows)
             self._exchange(layer, rows)
 
     def _positions(self, filters: Iterable[int]) -> Tensor:
@@ -126,17 +128,11 @@ class _Removal:
             found.append(self.graph.nodes[found[-1].inputs[0]])
         return found
 
-    def _module(self, node: Node) -> nn.Module | None:
-        return self.network.get_submodule(node.module) if node.module else None
-
     def _filterwise(self, node: Node) -> bool:
         """Whether a node between convolution and gate can lose filters."""
-        module = self._module(node)
-        if not self._seen_whole(node.name):
-            return False
-        if type(module) in FILTERWISE:
-            return self._alone(module) and getattr(module, "groups", 1) == 1
-        return not node.layer and _family(node) != "batch norm" and not _has_wide(node)
+        if node.operation in FILTERWISE:
+            return self._alone(node) and node.arguments.get("groups", 1) == 1
+        return not node.layer and not _has_wide(node)
 
     @cached_property
     def thin(self) -> Mapping[str, bool]:
@@ -145,46 +141,47 @@ class _Removal:
         for name in reversed(tuple(self.graph.nodes)):
             readers = [self.graph.nodes[reader] for reader in self.graph.readers[name]]
             passed = all(self._takes(reader) or (self._passes(reader) and found[reader.name]) for reader in readers)
-            found[name] = passed and name != self.graph.output and self._seen_whole(name)
+            found[name] = passed and name != self.graph.output
         return found
 
     def _takes(self, node: Node) -> bool:
         """Whether a node has a column for every channel that it reads."""
-        module = self._module(node)
-        if type(module) not in (*CONVOLUTIONS, nn.Linear, Controller):
-            return False
-        return self._alone(module) and getattr(module, "groups", 1) == 1
+        if node.operation == "controller":
+            return True
+        mixes = node.operation in (*CONVOLUTIONS, "linear") and node.arguments.get("groups", 1) == 1
+        return mixes and self._alone(node)
 
     def _passes(self, node: Node) -> bool:
         """Whether a node's output has fewer channels where its input has."""
         if _family(node) in KEEPS_ZERO:
             return not _has_wide(node)
         covered = any(piece.layer is not None for piece in self.pieces[node.name])
-        return covered and (node.operation in SIDE_BY_SIDE or _leaves_width_open(node))
-
-    def _seen_whole(self, name: str) -> bool:
-        """Whether no more than the batch size of a node's value is asked for, apart from nodes of the graph."""
-        users = self._traced[name].users
-        return all(user.name in self.graph.nodes or user.op == "output" or _asks_batch(user) for user in users)
+        return covered and node.operation in SIDE_BY_SIDE
 
     @cached_property
-    def _traced(self) -> Mapping[str, fx.Node]:
-        return {node.name: node for node in self.graph.module.graph.nodes}
+    def _calls(self) -> Mapping[str, fx.Node]:
+        """The network's own operations by name."""
+        return {node_name(node): node for node in self.network.graph.nodes}
+
+    def _tensors(self, node: Node) -> list[str]:
+        """The names of the tensors that an operation reads."""
+        sources = self._calls[node.name].all_input_nodes
+        return [str(source.target) for source in sources if source.op == "get_attr" and source.target != MODE]
 
     @cached_property
     def _uses(self) -> Counter[int]:
-        """How many calls read each tensor, by its id."""
+        """How many operations read each tensor, by its id."""
         found: Counter[int] = Counter()
         for node in self.network.graph.nodes:
-            if node.op == "call_module":
-                found.update(map(id, _tensors(self.network.get_submodule(str(node.target)))))
-            elif node.op == "get_attr":
-                found[id(attrgetter(str(node.target))(self.network))] += 1
+            if node.op == "get_attr":
+                found[id(attrgetter(str(node.target))(self.network))] += len(node.users)
         return found
 
-    def _alone(self, module: nn.Module | None) -> bool:
-        """Whether a module is called once and shares no tensor with another."""
-        return module is not None and all(self._uses[id(tensor)] == 1 for tensor in _tensors(module))
+    def _alone(self, node: Node) -> bool:
+        """Whether an operation's tensors are attributes that no other operation reads."""
+        held = [attrgetter(name)(self.network) for name in self._tensors(node)]
+        constants = sum(isinstance(value, Tensor) for value in node.arguments.values())
+        return len(held) == constants and all(self._uses[id(tensor)] == 1 for tensor in held)
 
     def _narrow_columns(self, node: Node, closed: Mapping[str, Tensor]) -> None:
         """Keep the columns of a node's module for the channels that are left of what it reads."""
@@ -195,10 +192,13 @@ class _Removal:
         for piece in pieces:
             columns.append(start + self._left(piece, closed))
             start += piece.channels * piece.spread
-        module = self._module(node)
-        layer: Any = module.squeeze if isinstance(module, Controller) else module
-        _put(layer, "weight", layer.weight.detach()[:, torch.cat(columns)])
-        _set_width(layer, ("in_channels", "in_features"), layer.weight.shape[1])
+        kept = torch.cat(columns)
+        if node.operation == "controller":
+            squeeze = self.network.controller(node.name.removeprefix("controllers.")).squeeze
+            _put(squeeze, "weight", squeeze.weight.detach()[:, kept])
+            squeeze.in_features = len(kept)
+        else:
+            self._replace(self._tensors(node)[0], kept, 1)
 
     def _left(self, piece: Piece, closed: Mapping[str, Tensor]) -> Tensor:
         """The elements of a piece that are left, from 0: (left,) int64."""
@@ -206,10 +206,17 @@ class _Removal:
         rows = closed.get(piece.layer or "")
         return (elements if rows is None else elements[rows]).flatten()
 
-    def _narrow_filters(self, module: nn.Module | None, rows: Tensor) -> None:
-        """Keep the rows of a module between convolution and gate, where it has any."""
-        if type(module) in FILTERWISE and not (isinstance(module, nn.PReLU) and module.num_parameters == 1):
-            _narrow_rows(module, rows)
+    def _narrow_filters(self, node: Node, rows: Tensor) -> None:
+        """Keep the rows of an operation between convolution and gate, where it has one for every filter."""
+        for name in self._tensors(node):
+            if attrgetter(name)(self.network).numel() > 1 or node.operation != "prelu":
+                self._replace(name, rows, 0)
+
+    def _replace(self, name: str, kept: Tensor, axis: int) -> None:
+        """Leave of one of the network's tensors what is ``kept`` along an axis."""
+        owner, _, last = name.rpartition(".")
+        module = self.network.get_submodule(owner)
+        _put(module, last, getattr(module, last).detach().index_select(axis, kept))
 
     def _exchange(self, layer: DecoupledLayer, rows: Tensor) -> None:
         """The gate of a layer that has ``rows`` of its filters left."""
@@ -218,7 +225,7 @@ class _Removal:
         kept = rows if old.kept is None else old.kept[rows]
         scattered = old.width if isinstance(old, ScatteringGate) else width
         made = Gate(kept) if self.thin[layer.gate] else ScatteringGate(kept, scattered)
-        cast(nn.ModuleDict, self.network.get_submodule("gates"))[name] = made.eval()
+        self.network.add_submodule(f"gates.{name}", made.eval())
 
 
 def _family(node: Node) -> str:
@@ -230,43 +237,7 @@ def _has_wide(node: Node) -> bool:
     return any(isinstance(value, Tensor) and value.numel() > 1 for value in node.arguments.values())
 
 
-def _leaves_width_open(node: Node) -> bool:
-    """Whether a node makes a vector of whatever size is left: ``view(batch, -1)``."""
-    shape = node.arguments.get("shape", ())
-    while len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-        (shape,) = shape
-    return len(shape) == 2 and shape[1] == -1
-
-
-def _asks_batch(user: fx.Node) -> bool:
-    """Whether a use is ``x.size(0)``, ``x.size()[0]`` or ``x.shape[0]``."""
-    if user.op == "call_method" and user.target == "size" and user.args[1:] == (0,):
-        return True
-    asks = user.target == "size" or (user.target is getattr and user.args[1] == "shape")
-    return asks and all(each.target is getitem and each.args[1] == 0 for each in user.users)
-
-
-def _tensors(module: nn.Module) -> Iterable[Tensor]:
-    return (*module.parameters(), *module.buffers())
-
-
-def _narrow_rows(module: Any, rows: Tensor) -> None:
-    """Keep ``rows`` of every tensor of a module that has one for each filter."""
-    for name in PER_FILTER:
-        tensor = getattr(module, name, None)
-        if tensor is not None:
-            _put(module, name, tensor.detach()[rows])
-    _set_width(module, ("out_channels", "out_features", "num_features", "num_parameters"), len(rows))
-
-
 def _put(module: nn.Module, name: str, value: Tensor) -> None:
     """Exchange a parameter or a buffer."""
     old = getattr(module, name)
     setattr(module, name, nn.Parameter(value, old.requires_grad) if isinstance(old, nn.Parameter) else value)
-
-
-def _set_width(module: nn.Module, names: Sequence[str], width: int) -> None:
-    """Tell a module how wide it is now, in whichever of these names it keeps that."""
-    for name in names:
-        if hasattr(module, name):
-            setattr(module, name, width)

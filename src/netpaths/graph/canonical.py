@@ -9,57 +9,63 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from netpaths.errors import BadInput, UnsupportedOperation
 from netpaths.graph.family import FAMILIES, Family
 from netpaths.graph.layout import Layout, layout_of, number_at, shape_of_one
-from netpaths.graph.naming import NAME, module_of, names_of, operation_of
+from netpaths.graph.module import DROPOUTS, Canonical, sleeps
+from netpaths.graph.naming import NAME, module_of, node_name, operation_of
 from netpaths.graph.node import Node
+
+SOFTMAX = ("softmax", "log_softmax", "_softmax", "_log_softmax")
+"""What a model may do to its logits at the end."""
 
 SHOWN = 8
 """Kinds of refused operations a message lists."""
 
 
-def bind_exported(module: fx.GraphModule, model: nn.Module) -> dict[str, Node]:
-    """The nodes of an exported module in execution order; each fx node's name is kept in its ``meta``.
+def activations(module: Canonical) -> list[fx.Node]:
+    """What depends on the values of the input, in execution order; sizes do not."""
+    found: dict[fx.Node, None] = {}
+    for node in module.graph.nodes:
+        value = node.meta.get("val")
+        computed = node.op in ("call_function", "call_module") and isinstance(value, (torch.Tensor, tuple, list))
+        if node.op == "placeholder" or (computed and any(source in found for source in node.all_input_nodes)):
+            found[node] = None
+    return list(found)
+
+
+def bind_nodes(module: Canonical) -> dict[str, Node]:
+    """The nodes of a module whose operations have names, in execution order.
 
     Raises UnsupportedOperation listing operations without a rule, grouped, before any work is done.
     """
-    return _Binding(module, model).nodes
+    return _Binding(module).nodes
 
 
 class _Binding:
-    def __init__(self, module: fx.GraphModule, model: nn.Module) -> None:
+    def __init__(self, module: Canonical) -> None:
         self.module = module
         self.nodes: dict[str, Node] = {}
         self._refused: list[tuple[str, str, str]] = []
-        first = next(node for node in module.graph.nodes if node.op == "placeholder")
-        self._batch = first.meta["val"].shape[0].node.expr
-        self._active = self._activations(first)
-        self._names = names_of(module, model, self._active)
+        active = activations(module)
+        self._batch = active[0].meta["val"].shape[0].node.expr
+        self._names = {node: node_name(node) for node in active}
         self._layouts: dict[fx.Node, Layout] = {}
-        for node in self._active:
-            node.meta[NAME] = self._names[node]
+        for node in active:
             self._bind(node)
         if self._refused:
             raise UnsupportedOperation(refusals(self._refused))
-
-    def _activations(self, first: fx.Node) -> list[fx.Node]:
-        """What depends on the values of the input, in execution order; sizes do not."""
-        found = {first: None}
-        for node in self.module.graph.nodes:
-            value = node.meta.get("val")
-            computed = node.op == "call_function" and isinstance(value, (torch.Tensor, tuple, list))
-            if computed and any(source in found for source in node.all_input_nodes):
-                found[node] = None
-        return list(found)
 
     def _bind(self, fx_node: fx.Node) -> None:
         name, value = self._names[fx_node], fx_node.meta["val"]
         if fx_node.op == "placeholder":
             self._layouts[fx_node] = Layout()
             self.nodes[name] = Node(name, "input", "", None, (), shape_of_one(value, self._batch)[1:], (), {})
+            return
+        if sleeps(fx_node):
+            self._pass(fx_node, fx_node.args[0])  # type: ignore[arg-type]
             return
         operation = operation_of(fx_node)
         sources = [source for source in fx_node.all_input_nodes if source in self._names]
@@ -68,7 +74,9 @@ class _Binding:
             layout = layout_of(value, self._batch) if isinstance(value, torch.Tensor) else None
         except UnsupportedOperation as error:
             reason = str(error)
-        if isinstance(value, (tuple, list)):
+        if operation in DROPOUTS:
+            reason = "active in evaluation mode"
+        elif isinstance(value, (tuple, list)):
             reason = "returns several tensors"
         elif reason is None and layout is None:
             reason = "mixes the images of a batch"
@@ -91,6 +99,12 @@ class _Binding:
             return
         self._layouts[fx_node] = layout
         self.nodes[name] = node
+
+    def _pass(self, fx_node: fx.Node, source: fx.Node) -> None:
+        """Let an operation that does nothing stand for what it reads."""
+        self._names[fx_node] = self._names[source]
+        if source in self._layouts:
+            self._layouts[fx_node] = self._layouts[source]
 
     def _node(self, fx_node: fx.Node, name: str, operation: str, layout: Layout, sources: Sequence[fx.Node]) -> Node:
         layouts = tuple(self._layouts[source] for source in sources)
@@ -117,6 +131,8 @@ class _Binding:
         def resolve(node: fx.Node) -> Any:
             return self._names[node] if node in self._names else self.constant(node, 1)
 
+        if fx_node.op == "call_module":
+            return {"module": self.module.get_submodule(str(fx_node.target))}
         schema = getattr(fx_node.target, "_schema", None)
         if schema is None:
             return {"args": fx.map_arg(fx_node.args, resolve)}
@@ -195,16 +211,16 @@ def _family_of(operation: str, node: Node) -> Family | None:
     return None
 
 
-def logits_of(module: fx.GraphModule, nodes: Mapping[str, Node]) -> str:
+def logits_of(module: Canonical, nodes: dict[str, Node]) -> str:
     """The node that holds the logits, with a softmax or log-softmax behind it cut off.
 
     Raises BadInput where the model returns anything but (batch, classes) with at least two classes.
     """
     output = next(node for node in module.graph.nodes if node.op == "output")
-    result = output.args[0]
-    while operation_of(result) in ("softmax", "log_softmax", "_softmax", "_log_softmax"):
-        result = result.all_input_nodes[0]
-    name = result.meta.get(NAME)
+    result: Any = output.args[0]
+    while sleeps(result) or operation_of(result) in SOFTMAX:
+        result = result.args[0]
+    name = node_name(result)
     if name not in nodes:
         raise BadInput("the model must return one tensor of logits (batch, classes); wrap it to pick one")
     node = nodes[name]
@@ -220,69 +236,5 @@ def logits_of(module: fx.GraphModule, nodes: Mapping[str, Node]) -> str:
     module.recompile()
     kept = {own.meta[NAME] for own in module.graph.nodes if NAME in own.meta}
     for gone in [own for own in nodes if own not in kept]:
-        del nodes[gone]  # type: ignore[attr-defined]
-    return str(name)
-
-
-def fold_exported(module: fx.GraphModule) -> dict[fx.Node, fx.Node]:
-    """Fold every batch norm into the convolution or linear layer whose only reader it is; the norm by its layer."""
-    folded: dict[fx.Node, fx.Node] = {}
-    for norm in list(module.graph.nodes):
-        if operation_of(norm) != "batch_norm":
-            continue
-        layer = norm.args[0]
-        if not isinstance(layer, fx.Node) or len(layer.users) != 1 or operation_of(layer) not in FOLDED_INTO:
-            continue
-        held = [
-            source.meta["val"] if isinstance(source, fx.Node) else source
-            for source in (*norm.args[1:5], *layer.args[1:3])
-        ]
-        constant = [
-            source.op == "get_attr" for source in norm.args[1:5] + layer.args[1:3] if isinstance(source, fx.Node)
-        ]
-        if held[2] is None or held[3] is None or not all(constant) or norm.args[5]:
-            continue
-        if operation_of(layer) == "linear" and len(layer.meta["val"].shape) != 2:
-            continue
-        _fold(module, norm, layer, held)
-        folded[norm] = layer
-    module.graph.eliminate_dead_code()
-    module.recompile()
-    return folded
-
-
-FOLDED_INTO = ("conv1d", "conv2d", "conv3d", "linear")
-
-
-def _fold(module: fx.GraphModule, norm: fx.Node, layer: fx.Node, held: Sequence[Any]) -> None:
-    scale, shift, mean, variance, weight, *rest = held
-    eps: Any = norm.args[7]
-    bias = rest[0] if rest else None
-    fuse = torch.nn.utils.fusion.fuse_conv_bn_weights
-    if operation_of(layer) == "linear":
-        fuse = torch.nn.utils.fusion.fuse_linear_bn_weights  # type: ignore[assignment]
-    ones, zeros = torch.ones_like(mean), torch.zeros_like(mean)
-    with torch.no_grad():
-        new = fuse(
-            weight,
-            bias,
-            mean,
-            variance,
-            eps,
-            ones if scale is None else scale,
-            zeros if shift is None else shift,
-        )
-    constants = module.get_submodule("folded") if "folded" in module._modules else nn.Module()
-    module.add_module("folded", constants)
-    args = list(layer.args)
-    with module.graph.inserting_before(layer):
-        for place, (word, value) in enumerate(zip(("weight", "bias"), new)):
-            constants.register_parameter(
-                f"{layer.name}_{word}", nn.Parameter(value.detach(), requires_grad=weight.requires_grad)
-            )
-            made = module.graph.get_attr(f"folded.{layer.name}_{word}")
-            made.meta["val"] = getattr(constants, f"{layer.name}_{word}")
-            args[1 + place : 2 + place] = [made]
-    layer.args = tuple(args)
-    norm.replace_all_uses_with(layer)
-    module.graph.erase_node(norm)
+        del nodes[gone]
+    return name

@@ -24,12 +24,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def recomputes_weights(model: nn.Module) -> bool:
-    """Whether hooks of torch.nn.utils make weights before every run: weight and spectral norms, pruning masks."""
-    hooks = (hook for module in model.modules() for hook in module._forward_pre_hooks.values())
-    return any(type(hook).__module__.startswith("torch.nn.utils") for hook in hooks)
-
-
 def evaluation_copy(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode with all hooks, whose parameters and buffers are the model's own tensors.
 

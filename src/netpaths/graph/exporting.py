@@ -6,7 +6,6 @@ and the batch is a symbol in every shape. What depends on parameters alone is fo
 
 from __future__ import annotations
 
-import copy
 import operator
 import traceback
 import warnings
@@ -18,6 +17,7 @@ from torch import fx, nn
 
 from netpaths.errors import BadInput, NetpathsError, UnsupportedOperation
 from netpaths.graph.copying import evaluation_copy
+from netpaths.graph.module import Canonical, hold, reread
 from netpaths.graph.spelling import CANONICAL, IDENTITIES, pieces
 
 aten = torch.ops.aten
@@ -26,12 +26,14 @@ MOST_IMAGES = 1 << 20
 """The largest batch an exported network is asked to take."""
 
 
-def export_module(model: nn.Module, example: torch.Tensor) -> fx.GraphModule:
+def export_module(model: nn.Module, example: torch.Tensor) -> Canonical:
     """What ``model`` computes on batches like ``example`` (2, *input shape) of any size, with the model's own tensors.
 
     Raises BadInput where the model fails on the example or returns something else than one tensor, and
     UnsupportedOperation where it branches on the values of its input.
     """
+    if isinstance(model, Canonical):
+        return reread(model, example)
     program = _exported(evaluation_copy(model), example)
     if any(_mutates(node) or node.target is aten.einsum.default for node in program.graph.nodes):
         table = torch.export.default_decompositions()
@@ -102,7 +104,7 @@ class _Rebuilt:
                 self._add(node)
         self.graph.output(self._result(program))
         self.graph.eliminate_dead_code()
-        self.module = fx.GraphModule(self.root, self.graph)
+        self.module = Canonical(self.root.eval(), self.graph)
 
     def _read_placeholders(self, program: Any) -> None:
         signature = program.graph_signature
@@ -178,7 +180,7 @@ class _Rebuilt:
     def attribute(self, name: str, value: torch.Tensor) -> fx.Node:
         """The node that reads ``value``, held by the module under ``name``."""
         if name not in self._attributes:
-            _hold(self.root, name, value)
+            hold(self.root, name, value)
             self._attributes[name] = self.graph.get_attr(name)
             self._attributes[name].meta["val"] = value
         return self._attributes[name]
@@ -218,15 +220,3 @@ class Rewriter:
     def held(self, node: Any) -> torch.Tensor | None:
         """The constant that a node reads, or None."""
         return self._owner.held(node)
-
-
-def _hold(root: nn.Module, name: str, value: torch.Tensor) -> None:
-    *owners, last = name.split(".")
-    for owner in owners:
-        if owner not in root._modules:
-            root.add_module(owner, nn.Module())
-        root = root._modules[owner]  # type: ignore[assignment]
-    if isinstance(value, nn.Parameter):
-        root.register_parameter(last, value)
-    else:
-        root.register_buffer(last, copy.copy(value) if value.requires_grad else value)

@@ -2,84 +2,60 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+from torch.nn.utils import fusion
 
-from netpaths.graph.copying import shared_tensors
+from netpaths.graph.module import Canonical
+from netpaths.graph.naming import node_name, operation_of
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+FOLDED_INTO = ("conv1d", "conv2d", "conv3d", "linear")
+"""Operations with a filter for every channel that a norm scales."""
 
 
-def fold_batch_norms(module: fx.GraphModule) -> dict[str, str]:
-    """Fold every batch norm that can be folded, in place in the traced copy.
-
-    Returns a mapping from the folded norm's node name to the layer's. Weights become new tensors; the user's model
-    keeps its own.
-    """
-    folded = {}
+def fold_batch_norms(module: Canonical) -> dict[str, str]:
+    """Fold every batch norm into the layer whose only reader it is: the names of the norms by those of their layers."""
+    folded: dict[str, str] = {}
     for norm in list(module.graph.nodes):
-        statistics = _statistics(module, norm)
-        layer = norm.args[0] if statistics and norm.args else None
-        if statistics is None or not isinstance(layer, fx.Node) or len(layer.users) != 1:
-            continue
-        owner = _leaf(module, layer, LAYERS)
-        if owner is None:
-            continue
-        name = f"folded_{layer.name}"
-        module.add_submodule(name, _fuse(owner, statistics))
-        layer.target = name
-        norm.replace_all_uses_with(layer)
-        folded[norm.name] = layer.name
-        module.graph.erase_node(norm)
+        layer = norm.args[0] if operation_of(norm) == "batch_norm" else None
+        if isinstance(layer, fx.Node) and _foldable(norm, layer):
+            _fold(module, norm, layer)
+            folded[node_name(norm)] = node_name(layer)
     module.graph.eliminate_dead_code()
     module.recompile()
     return folded
 
 
-def _leaf(module: fx.GraphModule, node: fx.Node, classes: tuple[type[nn.Module], ...]) -> Any:
-    if node.op != "call_module":
-        return None
-    owner = module.get_submodule(str(node.target))
-    return owner if type(owner) in classes else None
+def _foldable(norm: fx.Node, layer: fx.Node) -> bool:
+    """Whether all tensors of a norm and of the layer in front of it are constants, and nothing else reads the layer."""
+    operation = operation_of(layer)
+    if operation not in FOLDED_INTO or len(layer.users) != 1 or norm.args[5]:
+        return False
+    tensors = [source for source in (*norm.args[1:5], *layer.args[1:3]) if isinstance(source, fx.Node)]
+    plain = operation != "linear" or len(layer.meta["val"].shape) == 2
+    return plain and None not in norm.args[3:5] and all(source.op == "get_attr" for source in tensors)
 
 
-def _statistics(module: fx.GraphModule, node: fx.Node) -> tuple[Any, ...] | None:
-    """Running mean and variance, eps, scale and shift of a batch norm in evaluation mode, else None."""
-    owner = _leaf(module, node, NORMS)
-    if owner is not None:
-        if owner.running_mean is None:
-            return None
-        return owner.running_mean, owner.running_var, owner.eps, owner.weight, owner.bias
-    if node.op != "call_function" or node.target is not nn.functional.batch_norm:
-        return None
-    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    bound = {**dict(zip(names, node.args)), **node.kwargs}
-    tensors = [_constant(module, bound.get(name)) for name in ("running_mean", "running_var", "weight", "bias")]
-    if bound.get("training") or tensors[0] is None or tensors[1] is None:
-        return None
-    return tensors[0], tensors[1], bound.get("eps", 1e-5), tensors[2], tensors[3]
-
-
-def _constant(module: fx.GraphModule, argument: Any) -> torch.Tensor | None:
-    if not isinstance(argument, fx.Node) or argument.op != "get_attr":
-        return None
-    owner, _, name = str(argument.target).rpartition(".")
-    value = getattr(module.get_submodule(owner), name)
-    return value if isinstance(value, torch.Tensor) else None
-
-
-def _fuse(owner: nn.Module, statistics: tuple[Any, ...]) -> nn.Module:
-    fused = copy.deepcopy(owner, shared_tensors(owner))
-    fuse = fuse_linear_bn_weights if isinstance(owner, nn.Linear) else fuse_conv_bn_weights
-    mean, variance, eps, scale, shift = statistics
+def _fold(module: Canonical, norm: fx.Node, layer: fx.Node) -> None:
+    """Exchange the layer's weight and bias and take the norm out."""
+    scale, shift, mean, variance, weight, *rest = (_held(source) for source in (*norm.args[1:5], *layer.args[1:3]))
+    fuse: Any = fusion.fuse_linear_bn_weights if operation_of(layer) == "linear" else fusion.fuse_conv_bn_weights
     scale = torch.ones_like(mean) if scale is None else scale
     shift = torch.zeros_like(mean) if shift is None else shift
     with torch.no_grad():
-        weight, bias = fuse(owner.weight, owner.bias, mean, variance, eps, scale, shift)  # type: ignore[arg-type]
-    fused.weight, fused.bias = weight, bias
-    return fused
+        fused = fuse(weight, rest[0] if rest else None, mean, variance, norm.args[7], scale, shift)
+    with module.graph.inserting_before(layer):
+        made = [
+            module.hold(f"folded.{layer.name}.{word}", nn.Parameter(value.detach(), weight.requires_grad))
+            for word, value in zip(("weight", "bias"), fused)
+        ]
+    layer.args = (layer.args[0], *made, *layer.args[3:])
+    norm.replace_all_uses_with(layer)
+    module.graph.erase_node(norm)
+
+
+def _held(source: Any) -> Any:
+    """The tensor that an argument stands for."""
+    return source.meta["val"] if isinstance(source, fx.Node) else source

@@ -103,15 +103,7 @@ def _until(module: fx.GraphModule, border: Sequence[fx.Node], behind: set[fx.Nod
         if node not in behind and node.op != "output":
             copies[node] = graph.node_copy(node, lambda source: copies[source])
     graph.output(tuple(copies[node] for node in border))
-    return fx.GraphModule(module, reshaping(graph))
-
-
-def reshaping(graph: fx.Graph) -> fx.Graph:
-    """``graph``, changed in place: no view is asked for where channels that lie together need a copy."""
-    for node in graph.nodes:
-        if node.op == "call_method" and node.target == "view":
-            node.target = "reshape"
-    return graph
+    return fx.GraphModule(module, graph)
 
 
 def _beyond(
@@ -130,4 +122,4 @@ def _beyond(
                 copies[node] = graph.call_function(scale, (copies[node], gates[node_name(node)]))
     result = next(node for node in module.graph.nodes if node.op == "output").args[0]
     graph.output(copies[result])
-    return fx.GraphModule(module, reshaping(graph))
+    return fx.GraphModule(module, graph)

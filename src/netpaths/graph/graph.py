@@ -11,22 +11,16 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import fx, nn
 
-from netpaths.errors import BadInput, UnknownNode, UnsupportedOperation
-from netpaths.graph.canonical import bind_exported, fold_exported, logits_of
-from netpaths.graph.copying import evaluation_copy, recomputes_weights, unwrapped
+from netpaths.errors import BadInput, UnknownNode
+from netpaths.graph.canonical import activations, bind_nodes, logits_of
+from netpaths.graph.copying import evaluation_copy, unwrapped
 from netpaths.graph.exporting import export_module
+from netpaths.graph.faithful import check_faithful, check_weights
 from netpaths.graph.folding import fold_batch_norms
 from netpaths.graph.gated import Gated
-from netpaths.graph.naming import node_name
+from netpaths.graph.module import awake, sleeps
+from netpaths.graph.naming import name_nodes, node_name
 from netpaths.graph.node import Node
-from netpaths.graph.tracing import (
-    bind_nodes,
-    check_faithful,
-    check_weights,
-    copy_model,
-    record_values,
-    trace_module,
-)
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
@@ -90,53 +84,19 @@ class Graph:
         model = unwrapped(model)
         check_weights(model)
         example = _pair_of_images(example)
-        self.folded: Mapping[str, str] = {}
-        try:
-            if recomputes_weights(model):
-                raise UnsupportedOperation("weights that a hook recomputes are not in the modules")
-            self._trace(model, example, fold)
-        except UnsupportedOperation as refusal:
-            self._export(model, example, fold, refusal)
+        self.module = export_module(model, example)
+        name_nodes([node for node in activations(self.module) if not sleeps(node)], model)
+        self.folded: Mapping[str, str] = fold_batch_norms(self.module) if fold else {}
+        nodes = bind_nodes(self.module)
+        check_faithful(self.module, evaluation_copy(model), example)
+        self.output = logits_of(self.module, nodes)
+        self.nodes: Mapping[str, Node] = nodes
         self.input = next(iter(self.nodes))
         self.input_shape = self.nodes[self.input].shape
         self.dtype = example.dtype
         self.classes = self.nodes[self.output].shape[0]
         self._recorders: dict[frozenset[str], fx.GraphModule] = {}
         self._gated: dict[tuple[str, ...], Gated] = {}
-
-    def _trace(self, model: nn.Module, example: torch.Tensor, fold: bool) -> None:
-        """Read the network as it is written, where every operation has a rule under that spelling."""
-        reference = copy_model(model)
-        self.module = trace_module(copy_model(model))
-        self.folded = fold_batch_norms(self.module) if fold else {}
-        values = record_values(self.module, example)
-        self.nodes: Mapping[str, Node] = bind_nodes(self.module, values)
-        self.output = self._find_output()
-        check_faithful(self.module, reference, example, values[self.output])
-
-    def _export(self, model: nn.Module, example: torch.Tensor, fold: bool, refusal: UnsupportedOperation) -> None:
-        """Read what the network computes; raises ``refusal`` where that has no rule either."""
-        try:
-            self.module = export_module(model, example)
-            folded = fold_exported(self.module) if fold else {}
-            nodes = bind_exported(self.module, model)
-        except UnsupportedOperation as own:
-            raise refusal from own
-        self.folded = {norm.name: node_name(layer) for norm, layer in folded.items()}
-        with torch.no_grad():
-            answer = self.module(example)
-        check_faithful(self.module, evaluation_copy(model), example, answer)
-        self.output = logits_of(self.module, nodes)
-        self.nodes = nodes
-
-    def _find_output(self) -> str:
-        result = next(node for node in self.module.graph.nodes if node.op == "output").args[0]
-        if not isinstance(result, fx.Node) or result.name not in self.nodes:
-            raise BadInput("the model must return one tensor of logits (batch, classes); wrap it to pick one")
-        if len(self.nodes[result.name].shape) != 1:
-            shape = ("batch", *self.nodes[result.name].shape)
-            raise BadInput(f"the model must return logits (batch, classes), it returns {shape}")
-        return result.name
 
     def __repr__(self) -> str:
         size = f"{len(self.nodes)} nodes, {len(self.layers)} layers"
@@ -294,8 +254,8 @@ class _Runner(fx.Interpreter):
             return value
         layout = self.nodes[name].layout
         if name in self.edits:
-            sources = [source for source in n.all_input_nodes if node_name(source) in self.nodes]
-            inputs = [self.nodes[node_name(source)].layout.images(self.env[source]) for source in sources]
+            names = {source: node_name(awake(source)) for source in n.all_input_nodes}
+            inputs = [self.nodes[own].layout.images(self.env[source]) for source, own in names.items() if own in self.nodes]
             value = layout.back(self.edits[name](inputs, layout.images(value)))
         if name in self.gates:
             whole = layout.images(value)

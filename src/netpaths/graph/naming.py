@@ -25,24 +25,28 @@ WEIGHTED = (
 
 
 def node_name(fx_node: fx.Node) -> str:
-    """The name a user knows an fx node by."""
-    return str(fx_node.meta.get(NAME, fx_node.name))
+    """The name a user knows an fx node by, "" for what is no node of the graph."""
+    return str(fx_node.meta.get(NAME, ""))
 
 
 def operation_of(fx_node: fx.Node) -> str:
-    """The operation's name: conv2d, add, …"""
+    """The operation's name: conv2d, add, …; of a module its class's, in small letters."""
+    if fx_node.op == "call_module":
+        return type(fx_node.graph.owning_module.get_submodule(str(fx_node.target))).__name__.lower()  # type: ignore[union-attr]
     packet = getattr(fx_node.target, "overloadpacket", fx_node.target)
     return str(getattr(packet, "__name__", packet))
 
 
 def module_of(fx_node: fx.Node) -> str:
     """The dotted path of the innermost module that runs an operation, "" for the model itself."""
+    if fx_node.op == "call_module":
+        return str(fx_node.target)
     stack = list((fx_node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]).removeprefix("L['self'].").removeprefix("L['self']") if stack else ""
 
 
-def names_of(module: fx.GraphModule, model: nn.Module, active: Sequence[fx.Node]) -> dict[fx.Node, str]:
-    """A name for every fx node in ``active``.
+def name_nodes(active: Sequence[fx.Node], model: nn.Module) -> None:
+    """Give every fx node in ``active`` a name, kept in its ``meta``; what has one keeps it.
 
     The operation of a module without children is called by the module's path (``layer4.2.conv3``); of several, the
     one with weights, or the first, and the others by what they compute (``norm.permute``). Operations that a larger
@@ -63,9 +67,7 @@ def names_of(module: fx.GraphModule, model: nn.Module, active: Sequence[fx.Node]
             own = path if node is main else ".".join(part for part in (path, operation_of(node)) if part)
             wanted[node] = own
     taken: dict[str, int] = defaultdict(int)
-    found = {}
     for node in active:
         name = wanted.get(node, node.name)
         taken[name] += 1
-        found[node] = name if taken[name] == 1 else f"{name}#{taken[name]}"
-    return found
+        node.meta.setdefault(NAME, name if taken[name] == 1 else f"{name}#{taken[name]}")

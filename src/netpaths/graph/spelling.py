@@ -29,11 +29,6 @@ def _same_kind(node: fx.Node) -> bool:
     return bool(before.dtype == after.dtype and before.device == after.device)
 
 
-def _asleep(node: fx.Node) -> bool:
-    """Dropout that is switched off."""
-    return len(node.args) > 2 and node.args[2] is False
-
-
 def _same_shape(node: fx.Node) -> bool:
     source = node.args[0]
     return isinstance(source, fx.Node) and tuple(map(str, source.meta["val"].shape)) == tuple(
@@ -53,10 +48,6 @@ IDENTITIES: Mapping[Any, Callable[[fx.Node], bool]] = {
     aten.detach_.default: _always,
     aten.contiguous.default: _always,
     aten.lift_fresh_copy.default: _always,
-    aten.dropout.default: _asleep,
-    aten.feature_dropout.default: _asleep,
-    aten.alpha_dropout.default: _asleep,
-    aten.feature_alpha_dropout.default: _asleep,
     aten.to.dtype: _same_kind,
     aten.to.dtype_layout: _same_kind,
     aten.to.device: _same_kind,
@@ -123,7 +114,11 @@ def _reversed_difference(write: Rewriter, x: fx.Node, other: Any, alpha: float =
 
 
 def _reshaped(write: Rewriter, x: fx.Node, shape: Any) -> fx.Node:
-    """Copies of layout are gone, so that a view may have to copy."""
+    """Copies of layout are gone, so that a view may have to copy; one that joins the last axes names no sizes."""
+    before, after = (tuple(map(str, node.meta["val"].shape)) for node in (x, write.node))
+    kept = len(after) - 1
+    if 0 < kept < len(before) - 1 and before[:kept] == after[:kept]:
+        return write.call(aten.flatten.using_ints, x, kept, -1)
     return write.call(aten.reshape.default, x, shape)
 
 
@@ -131,6 +126,7 @@ CANONICAL: Mapping[Any, Callable[..., fx.Node]] = {
     aten.squeeze.default: _squeezed,
     aten.view.default: _reshaped,
     aten._unsafe_view.default: _reshaped,
+    aten.reshape.default: _reshaped,
     aten.matmul.default: _matmul,
     aten.mm.default: _matmul,
     aten.bmm.default: _matmul,

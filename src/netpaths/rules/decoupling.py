@@ -6,7 +6,7 @@ an image given, the network is a plain one (our reconstruction; the papers do no
 
 from __future__ import annotations
 
-from netpaths.decoupling.controller import Controller, Gate, ScatteringGate
+from netpaths.decoupling.controller import ScatteringGate
 from netpaths.graph import Family
 from netpaths.rules import pattern
 from netpaths.rules.rule import Active, Layer, Selection, register
@@ -17,18 +17,18 @@ def select_gate(layer: Layer) -> Selection:
 
     Where the gate scatters its channels, what is active between them is of no filter, and goes.
     """
-    kept, active = layer.node.arguments.get("kept"), layer.active
-    if kept is None:
+    gate, active = layer.node.arguments["module"], layer.active
+    if not isinstance(gate, ScatteringGate):
         return Selection((active,))
-    turned, amount = (None if part is None else part[:, kept] for part in (active.reversed, active.amount))
-    return Selection((Active(active.mask[:, kept], turned, amount),))
+    turned, amount = (None if part is None else part[:, gate.kept] for part in (active.reversed, active.amount))
+    return Selection((Active(active.mask[:, gate.kept], turned, amount),))
 
 
 register(
     Family(
         "gate",
         "filters switched off by the controller of a decoupled network",
-        modules={Gate: "", ScatteringGate: "kept"},
+        operations=("gate", "scatteringgate"),
     ),
     select_gate,
 )
@@ -36,7 +36,7 @@ register(
     Family(
         "controller",
         "chooses the filters of a decoupled layer; paths do not go through it",
-        modules={Controller: ""},
+        operations=("controller",),
     ),
     pattern.select,
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def lower_convolution(own: Lowering, node: Node) -> Write | None:
     """A convolution: all filters, or those that a code chose."""
     arguments, axes = node.arguments, len(node.shape) - 1
-    if arguments["groups"] != 1 or (arguments.get("padding_mode") or "zeros") != "zeros":
+    if arguments["groups"] != 1:
         return None
     weight = node.weight.detach()
     weight = weight if axes == 2 else weight[:, :, None]

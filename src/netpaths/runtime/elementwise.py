@@ -34,7 +34,7 @@ def lower_gate(own: Lowering, node: Node) -> Write | None:
     native = chosen.family is not None and chosen.family.name == "controller" and own.write(chosen.name) is not None
     if len(node.inputs) != 2 or not native:
         return None
-    module = own.graph.module.get_submodule(node.module)
+    module = node.arguments["module"]
 
     def write(program: Program) -> None:
         source, code = (program.values[name] for name in node.inputs)
@@ -76,19 +76,6 @@ def _bounds(node: Node) -> tuple[float, float] | None:
         return None
     values = [node.arguments.get(name) if name else None for name in known[:2]]
     return tuple(other if value is None else float(value) for value, other in zip(values, known[2:]))  # type: ignore[return-value]
-
-
-def lower_identity(own: Lowering, node: Node) -> Write | None:
-    """What it reads."""
-
-    def write(program: Program) -> None:
-        (name,) = node.inputs
-        program.values[node.name] = program.values[name]
-        operation = own.fusable(program, name)
-        if operation is not None:
-            program.last[node.name] = operation
-
-    return write
 
 
 def lower_affine(own: Lowering, node: Node) -> Write | None:

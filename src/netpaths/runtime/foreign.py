@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import fx
 
 from netpaths.graph import Graph
+from netpaths.graph.naming import node_name
 
 Values = dict[str, Any]
 """What nodes returned, by name."""
@@ -20,16 +21,19 @@ class Foreign:
 
     def __init__(self, graph: Graph) -> None:
         self._graph, self._activations = graph, frozenset(graph.nodes)
-        self._nodes = {node.name: node for node in graph.module.graph.nodes}
+        self._nodes = {node_name(node): node for node in graph.module.graph.nodes}
         self._owned: Values = {}
 
     def reads(self, name: str) -> tuple[str, ...]:
         """The activations that a node depends on, directly or through sizes, pieces and other small steps."""
-        found: dict[str, None] = {}
-        for source in self._nodes[name].all_input_nodes:
-            names = (source.name,) if source.name in self._activations else self.reads(source.name)
-            found.update(dict.fromkeys(names))
-        return tuple(found)
+        return tuple(dict.fromkeys(self._reads(self._nodes[name])))
+
+    def _reads(self, node: fx.Node) -> Iterator[str]:
+        for source in node.all_input_nodes:
+            if node_name(source) in self._activations:
+                yield node_name(source)
+            else:
+                yield from self._reads(source)
 
     def keep(self, names: Iterable[str]) -> None:
         """Copy the weights that these nodes need; they alone can run."""
@@ -40,7 +44,7 @@ class Foreign:
         if node.op in ("call_module", "get_attr") and node.target not in self._owned:
             self._owned[str(node.target)] = self._copied(node)
         for source in node.all_input_nodes:
-            if source.name not in self._activations:
+            if node_name(source) not in self._activations:
                 self._keep(source)
 
     def run(self, name: str, values: Values) -> torch.Tensor:
@@ -66,14 +70,13 @@ class Foreign:
 
     def _value(self, node: fx.Node, values: Values, wanted: str) -> Any:
         """What a node returns; what it reads is looked up, or computed where it is no activation."""
-        if node.name in values and node.name != wanted:
-            return values[node.name]
+        name = node_name(node)
+        if name in values and name != wanted:
+            return values[name]
         if node.op == "get_attr":
             return self._owned[str(node.target)]
         args: Any = fx.map_arg(node.args, lambda source: self._value(source, values, wanted))
         options: Any = fx.map_arg(node.kwargs, lambda source: self._value(source, values, wanted))
         if node.op == "call_module":
             return self._owned[str(node.target)](*args, **options)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **options)
         return node.target(*args, **options)  # type: ignore[operator]

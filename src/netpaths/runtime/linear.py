@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def lower_linear(own: Lowering, node: Node) -> Write | None:
-    """A linear layer, on the inputs that are on."""
+    """A linear layer of vectors, on the inputs that are on."""
+    if len(node.shape) != 1:
+        return None
     weight, bias = node.weight.detach(), node.arguments.get("bias")
 
     def write(program: Program) -> None:
@@ -49,8 +51,8 @@ def _linear(program: Program, source: str, target: str, weight: Tensor, bias: Te
 
 def lower_controller(own: Lowering, node: Node) -> Write | None:
     """A controller: mean, two linear layers and a threshold; or the code that is the same for every image."""
-    module = own.graph.module.get_submodule(node.module)
-    if type(module) is not Controller or len(node.input_shapes[0]) < 2:
+    module: Controller = node.arguments["module"]
+    if len(node.input_shapes[0]) < 2:
         return None
     if node.name in own.fixed:
         return lambda program: _fixed(program, node, own.fixed[node.name])

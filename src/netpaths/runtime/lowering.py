@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netpaths.decoupling.controller import Controller, Gate, ScatteringGate
 from netpaths.graph import Graph, Node
 from netpaths.runtime.convolution import lower_convolution
-from netpaths.runtime.elementwise import lower_activation, lower_addition, lower_affine, lower_gate, lower_identity
+from netpaths.runtime.elementwise import lower_activation, lower_addition, lower_affine, lower_gate
 from netpaths.runtime.foreign import Foreign
 from netpaths.runtime.linear import lower_controller, lower_linear
 from netpaths.runtime.placement import Operation
@@ -42,17 +41,10 @@ class Lowering:
         """What writes the node, or None where torch must run it."""
         node = self.graph.nodes[name]
         family = "" if node.family is None else node.family.name
-        if len(node.shape) not in (1, 2, 3) or not self._plain(node):
+        if len(node.shape) not in (1, 2, 3) or not node.layout.plain:
             return None
         lower = FAMILIES.get(family)
         return None if lower is None else lower(self, node)
-
-    def _plain(self, node: Node) -> bool:
-        """Whether the node is a function, one of torch's own modules, or of a decoupled layer."""
-        if not node.module:
-            return True
-        kind = type(self.graph.module.get_submodule(node.module))
-        return kind.__module__.startswith("torch.nn.modules.") or kind in (Controller, Gate, ScatteringGate)
 
     def fusable(self, program: Program, name: str) -> Operation | None:
         """The operation that wrote the node's value, where its only reader may still change it."""
@@ -72,7 +64,6 @@ FAMILIES: Mapping[str, Callable[[Lowering, Node], Write | None]] = {
     "controller": lower_controller,
     "gate": lower_gate,
     "activation": lower_activation,
-    "identity": lower_identity,
     "batch norm": lower_affine,
     "scaling": lower_affine,
     "subtraction": lower_affine,
