@@ -20,6 +20,17 @@ class UnknownNode(NetpathsError):
         super().__init__(text + (f" ({hint})" if hint else ""))
 
 
+def known_as(name: str, known: Iterable[str], hint: str = "") -> str:
+    """The one of ``known`` that ``name`` spells, with dots or underscores; raises UnknownNode naming the nearest."""
+    known = list(known)
+    if name in known:
+        return name
+    found = [own for own in known if own.replace(".", "_") == name]
+    if len(found) != 1:
+        raise UnknownNode(name, known, hint)
+    return found[0]
+
+
 class UnsupportedOperation(NetpathsError):
     """A model contains operations without a rule."""
 

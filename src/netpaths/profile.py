@@ -21,7 +21,7 @@ from netpaths.graph import Graph, PathMethod
 from netpaths.path import Elements, Path, Site, union
 from netpaths.path.storage import compress, decode_sites, decompress, encode_sites
 
-SCHEMA = 1
+SCHEMA = 2
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 

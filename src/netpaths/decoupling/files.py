@@ -15,6 +15,9 @@ from netpaths.errors import BadOption, BadWeights
 from netpaths.runs import file_of
 from netpaths.zoo import Restricted, load_model, load_weights, read_header, save_weights
 
+SCHEMA = 2
+"""How the header describes a network; tensors and layers have the names of graphs."""
+
 WEIGHTS = "model.safetensors"
 """What a run folder calls the network's file."""
 
@@ -36,7 +39,8 @@ def save_decoupled(
     should hold, such as the recipe. The header also says which filters are left of a layer that lost some. Raises
     BadWeights for another file ending, and StorageFull.
     """
-    decoupled: dict[str, Any] = {"layers": list(network.layers), "shape": list(shape), "normalize": normalize}
+    decoupled: dict[str, Any] = {"schema": SCHEMA, "layers": list(network.layers), "shape": list(shape)}
+    decoupled["normalize"] = normalize
     decoupled |= {} if restricted is None else {"restricted": list(restricted)}
     kept = kept_filters(network)
     decoupled |= {"kept": kept} if kept else {}
@@ -55,6 +59,8 @@ def load_decoupled(place: Path | str, model: nn.Module | None = None) -> Decoupl
     if "decoupled" not in header:
         raise BadOption(f"{file} holds no decoupled network; make one with netpaths decouple")
     found = header["decoupled"]
+    if found.get("schema") != SCHEMA:
+        raise BadWeights(f"{file} holds a decoupled network of another version of netpaths; make it again")
     plain = _plain(header) if model is None else model
     network = decouple(plain, _example(plain, found["shape"]), found["layers"])
     if "kept" in found:

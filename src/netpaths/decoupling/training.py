@@ -28,7 +28,7 @@ from netpaths.files import checksum, load_tensors, plain, save_tensors
 from netpaths.graph import Graph
 from netpaths.training import batches_of, cutmix, device_of, fitting, in_mode, seeded, shuffled
 
-KIND, SCHEMA = "decoupling-checkpoint", 2
+KIND, SCHEMA = "decoupling-checkpoint", 3
 LIMIT = 100_003
 """Seeds of neighbouring trainings lie so far apart that no epoch of one is an epoch of another."""
 

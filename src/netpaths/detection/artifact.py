@@ -17,7 +17,7 @@ from netpaths.detection.registry import DETECTORS
 from netpaths.errors import BadFile, BadOption, ModelMismatch
 from netpaths.files import load_tensors, save_tensors
 
-KIND, SCHEMA = "detector", 1
+KIND, SCHEMA = "detector", 2
 PACKAGES = ("netpaths", "torch", "numpy", "scikit-learn")
 
 

@@ -22,7 +22,7 @@ Strings = npt.NDArray[np.str_]
 Names = tuple[tuple[str, int], ...]
 
 CLEAN = "clean"
-KIND, SCHEMA = "features", 1
+KIND, SCHEMA = "features", 2
 PER_ROW = ("values", "sources", "attacks", "predicted", "labels")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -146,7 +147,7 @@ class _Binding:
     def constant(self, node: fx.Node, images: int) -> Any:
         """What a node that is no activation holds for a batch of ``images``."""
         if node.op == "get_attr":
-            return node.meta["val"]
+            return attrgetter(str(node.target))(self.module)
         value = node.meta.get("val")
         if not isinstance(value, torch.Tensor):
             return number_at(value, self._batch, images)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import fx, nn
 
-from netpaths.errors import BadInput, UnknownNode
+from netpaths.errors import BadInput, known_as
 from netpaths.graph.canonical import activations, bind_nodes, logits_of
 from netpaths.graph.copying import evaluation_copy, unwrapped
 from netpaths.graph.exporting import export_module
@@ -21,6 +22,8 @@ from netpaths.graph.gated import Gated
 from netpaths.graph.module import awake, sleeps
 from netpaths.graph.naming import name_nodes, node_name
 from netpaths.graph.node import Node
+from netpaths.graph.rewriting import Backward, rewritten
+from netpaths.graph.streaming import Batches, Step, streamed
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
@@ -47,9 +50,7 @@ class Trace:
     values: Mapping[str, torch.Tensor]
 
     def __getitem__(self, node: str) -> torch.Tensor:
-        if node not in self.values:
-            raise UnknownNode(node, self.values, "nodes this run recorded")
-        return self.values[node]
+        return self.values[known_as(node, self.values, "nodes this run recorded")]
 
     @property
     def predicted(self) -> torch.Tensor:
@@ -108,18 +109,9 @@ class Graph:
         return tuple(name for name, node in self.nodes.items() if node.layer)
 
     def node(self, name: str) -> Node:
-        """The node of this name; raises UnknownNode naming the nearest."""
-        if name in self.nodes:
-            return self.nodes[name]
-        if name in self._spellings:
-            return self.nodes[self._spellings[name]]
+        """The node of this name, spelled with dots or underscores; raises UnknownNode naming the nearest."""
         hint = f"{name} was folded into {self.folded[name]}" if name in self.folded else ""
-        raise UnknownNode(name, self.nodes, hint)
-
-    @cached_property
-    def _spellings(self) -> Mapping[str, str]:
-        """Names of nodes by their spelling with underscores instead of dots."""
-        return {name.replace(".", "_"): name for name in self.nodes}
+        return self.nodes[known_as(name, self.nodes, hint)]
 
     @cached_property
     def readers(self) -> Mapping[str, tuple[str, ...]]:
@@ -179,10 +171,9 @@ class Graph:
         output. Gradients flow where the caller enables them. Raises BadInput and UnknownNode.
         """
         self.check(x)
-        gates, edits = gates or {}, edits or {}
-        keep = set(self.nodes) if record == "all" else set(record)
-        for name in [*gates, *edits, *keep]:
-            self.node(name)
+        gates = {self.node(name).name: gate for name, gate in (gates or {}).items()}
+        edits = {self.node(name).name: edit for name, edit in (edits or {}).items()}
+        keep = set(self.nodes if record == "all" else (self.node(name).name for name in record))
         if not gates and not edits:
             return Trace(*self._recorder(frozenset(keep))(x))
         runner = _Runner(self, gates, edits, keep)
@@ -196,10 +187,10 @@ class Graph:
             copies: dict[fx.Node, fx.Node] = {}
             graph = fx.Graph()
             logits = graph.graph_copy(self.module.graph, copies)
-            kept = {node_name(node): copy for node, copy in copies.items() if node_name(node) in keep}
-            for name, copy in kept.items():
+            kept = {node_name(node): made for node, made in copies.items() if node_name(node) in keep}
+            for name, made in kept.items():
                 if not self.nodes[name].layout.plain:
-                    kept[name] = graph.call_function(self.nodes[name].layout.images, (copy,))
+                    kept[name] = graph.call_function(self.nodes[name].layout.images, (made,))
             graph.output((logits, kept))
             return fx.GraphModule(self.module, graph)
 
@@ -207,8 +198,43 @@ class Graph:
 
     def gated(self, nodes: Sequence[str]) -> Gated:
         """The network with a factor at the output of each of ``nodes``; raises UnknownNode and BadOption."""
-        key = tuple(nodes)
+        key = tuple(self.node(name).name for name in nodes)
         return _kept(self._gated, key, GATED, lambda: Gated(self, key))
+
+    def rewrite(self, rules: Mapping[str, Backward]) -> fx.GraphModule:
+        """The network with other backward rules at chosen nodes; see `netpaths.graph.rewriting.rewritten`."""
+        return rewritten(self, rules)
+
+    def stream(
+        self,
+        loader: Batches,
+        record: Iterable[str] | Literal["all"] = (),
+        start: int = 0,
+        most: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[Step]:
+        """One pass over ``loader``, batches (images, labels): what a run of each records, without gradients.
+
+        record: as in `run`. start: how many images to skip, where a stopped pass goes on. most: images that run at
+        once, None as many as a batch has; no more than one batch's values are held. progress: called behind every
+        step with the number of images done. Images move to the graph's device. Raises BadInput and UnknownNode.
+        """
+        return streamed(self, loader, record, start, most, progress)
+
+    def snapshot(self) -> Graph:
+        """A graph with weights of its own, as they are now, which no training of the model changes."""
+        twin = copy.copy(self)
+        twin.module = copy.deepcopy(self.module).requires_grad_(False)
+        twin.nodes = bind_nodes(twin.module)
+        twin._recorders, twin._gated = {}, {}
+        twin.__dict__.pop("fingerprint", None)
+        return twin
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        held = next(iter((*self.module.parameters(), *self.module.buffers())), None)
+        return torch.device("cpu") if held is None else held.device
 
     def runner_up(self, image: torch.Tensor) -> int | None:
         """The class with the second largest logit of one image of the input shape; None for a single class."""
@@ -255,7 +281,9 @@ class _Runner(fx.Interpreter):
         layout = self.nodes[name].layout
         if name in self.edits:
             names = {source: node_name(awake(source)) for source in n.all_input_nodes}
-            inputs = [self.nodes[own].layout.images(self.env[source]) for source, own in names.items() if own in self.nodes]
+            inputs = [
+                self.nodes[own].layout.images(self.env[source]) for source, own in names.items() if own in self.nodes
+            ]
             value = layout.back(self.edits[name](inputs, layout.images(value)))
         if name in self.gates:
             whole = layout.images(value)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from netpaths.errors import BadOption, UnknownNode
+from netpaths.errors import BadOption, known_as
 from netpaths.path import elements
 from netpaths.path.elements import Elements
 
@@ -52,7 +52,7 @@ class Path(Mapping[Site, Elements]):
             known = self.nodes(kind)
             if not known:
                 raise BadOption(f"this path has no {kind} sites; it has: {', '.join(self.kinds())}")
-            raise UnknownNode(node, known, f"nodes with a {kind} site")
+            return self.sites[Site(known_as(node, known, f"nodes with a {kind} site"), kind)]
         return found
 
     def __contains__(self, site: object) -> bool:
@@ -99,10 +99,8 @@ class Path(Mapping[Site, Elements]):
     def restrict(self, nodes: Iterable[str] | None = None, kinds: Iterable[str] | None = None) -> Path:
         """The part of the path at these nodes and kinds; raises UnknownNode for a node it does not have."""
         kinds = self.kinds() if kinds is None else tuple(kinds)
-        known = {site.node for site in self.sites}
-        keep = known if nodes is None else set(nodes)
-        for node in keep - known:
-            raise UnknownNode(node, sorted(known))
+        known = dict.fromkeys(site.node for site in self.sites)
+        keep = set(known if nodes is None else (known_as(node, known) for node in nodes))
         return replace(self, sites={s: e for s, e in self.sites.items() if s.node in keep and s.kind in kinds})
 
     def binary(self) -> Path:

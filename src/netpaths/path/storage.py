@@ -18,7 +18,7 @@ from netpaths.files import load_tensors, save_tensors
 from netpaths.path.elements import Elements
 from netpaths.path.path import Path, Site
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def save_path(path: Path, file: FilePath | str) -> FilePath:
