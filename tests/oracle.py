@@ -463,11 +463,14 @@ def folded(steps: Sequence[Step]) -> tuple[list[Step], list[int]]:
 
 
 def _folded_once(steps: Sequence[Step]) -> tuple[list[Step], list[int]]:
-    readers = [[i for i, step in enumerate(steps) if index in step.reads] for index in range(len(steps))]
+    sources = [tuple(_behind_identities(steps, read) for read in step.reads) for step in steps]
+    real = [index for index, step in enumerate(steps) if step.op != "identity"]
+    readers = [[other for other in real if index in sources[other]] for index in range(len(steps))]
     absorbed = {
-        index: step.reads[0]
+        index: layer
         for index, step in enumerate(steps)
-        if step.op == "bn" and _folds(steps[step.reads[0]]) and len(readers[step.reads[0]]) == 1
+        for layer in sources[index]
+        if step.op == "bn" and _folds(steps[layer]) and len(readers[layer]) == 1
     }
     kept = [index for index in range(len(steps)) if index not in absorbed]
     place = {index: kept.index(absorbed.get(index, index)) for index in range(len(steps))}
@@ -480,8 +483,14 @@ def _folded_once(steps: Sequence[Step]) -> tuple[list[Step], list[int]]:
     return result, kept
 
 
+def _behind_identities(steps: Sequence[Step], index: int) -> int:
+    while steps[index].op == "identity":
+        (index,) = steps[index].reads
+    return index
+
+
 def _folds(layer: Step) -> bool:
-    return layer.op in LAYERS and layer.style == "module"
+    return layer.op in LAYERS
 
 
 def _fused(layer: Step, norm: Step) -> dict[str, Tensor]:

@@ -347,7 +347,7 @@ def test_what_layers_read_is_what_the_plain_network_gives_them(digits_lenet: nn.
 
 def test_a_plain_network_of_other_layers_is_refused(digits_lenet: nn.Module) -> None:
     network = decouple(digits_lenet, torch.zeros(1, 1, 28, 28))
-    with pytest.raises(BadOption, match="without controllers has a layer layer1.0.conv1, the decoupled one has not"):
+    with pytest.raises(BadOption, match=r"without controllers has a layer layer1\.0\.conv1, the decoupled one has not"):
         Observed(network, ("layer1.0.conv1",))
 
 

@@ -13,7 +13,6 @@ from pathlib import Path as FilePath
 import torch
 
 from netpaths.graph import Graph
-from netpaths.training import device_of
 
 SHARE = 0.25
 """Share of the available memory that a batch may take; paths, class paths and other programs want the rest."""
@@ -47,7 +46,7 @@ def fitting_batch(graph: Graph, share: float = SHARE) -> int:
     The largest whose estimated bytes are at most ``share`` of the memory that is available now, on a CPU at most
     `ENOUGH`; 1 where not even one image fits. Another moment or machine may give another number, but the same paths.
     """
-    device = device_of(graph.module)
+    device = graph.device
     room = share * available_memory(device)
     if device.type == "cpu":
         room = min(room, ENOUGH)

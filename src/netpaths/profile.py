@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from netpaths.errors import BadOption, EmptyClass, ModelMismatch
 from netpaths.files import load_tensors, save_tensors
 from netpaths.graph import Graph, PathMethod
+from netpaths.graph.streaming import batches_from
 from netpaths.path import Elements, Path, Site, union
 from netpaths.path.storage import compress, decode_sites, decompress, encode_sites
 
@@ -67,14 +68,9 @@ class Profile:
             if resume.counted != counts:
                 raise BadOption(f"the unfinished profile was begun with counts={resume.counted}, not {counts}")
             profile = resume.copy()
-        start, offset = profile.seen, 0
         method.fit(graph, loader)
-        for images, labels in loader:
-            skip = min(max(start - offset, 0), len(images))
-            offset += len(images)
-            if skip == len(images):
-                continue
-            profile.add_images(method, graph, images[skip:], labels[skip:])
+        for _, images, labels in batches_from(loader, profile.seen):
+            profile.add_images(method, graph, images, labels)
             if progress is not None:
                 progress(profile)
         return profile

@@ -146,13 +146,10 @@ def _one(
 
 def _clean(graph: Graph, images: Images, batch_size: int) -> Any:
     import numpy as np
-    import torch
 
     from netpaths.cli.attacked import CLEAN, Attacked
-    from netpaths.cli.subject import on_device
 
-    with torch.no_grad():
-        predicted = [graph.run(batch).predicted.cpu().numpy() for batch, _ in on_device(images, batch_size, graph)]
+    predicted = [step.trace.predicted.cpu().numpy() for step in graph.stream(images.batches(batch_size))]
     found, pixels = np.concatenate(predicted), images[:][0]
     accuracy = float((found == images.labels).mean())
     row = {"images": len(images), "accuracy": accuracy, "classes": images.classes}

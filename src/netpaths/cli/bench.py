@@ -167,7 +167,7 @@ def _subject(name: str, plan: Plan, seed: int, device: str) -> Subject:
         name,
         network,
         graph,
-        images.to(subject.device_of(graph)),
+        images.to(graph.device),
         f"real: {Path(weights).name}" if weights else f"random, seed {seed}",
         data or "random pixels",
         None if data is None else lambda limit: _labelled(name, network, graph, data, limit, seed),

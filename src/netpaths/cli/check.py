@@ -61,7 +61,7 @@ def check(
     session, files = Session.of(context, "batch_size"), image_files(images)
     network = subject.load_network(model, weights, normalize, seed, device)
     watch = _load(network, model, detector, profile)
-    ready_kernels(subject.device_of(watch.graph), quiet)
+    ready_kernels(watch.graph.device, quiet)
     verdicts = _verdicts(watch, files, subject.batch_for(watch.graph, batch_size), quiet)
     session.say(table("", [_shown(verdict) for verdict in verdicts]), _summary(verdicts, watch.detector))
     session.finish({"images": verdicts, "threshold": watch.detector.threshold_, "fpr": watch.detector.fpr_})
@@ -143,7 +143,6 @@ def _load(network: Any, name: str, detector: Path, profile: Path) -> _Watch:
 def _verdicts(watch: _Watch, files: list[Path], batch_size: int, quiet: bool) -> list[dict[str, Any]]:
     import torch
 
-    from netpaths.cli.subject import device_of
     from netpaths.data import load_image
     from netpaths.runs import progress
 
@@ -153,7 +152,7 @@ def _verdicts(watch: _Watch, files: list[Path], batch_size: int, quiet: bool) ->
         for start in range(0, len(files), batch_size):
             part = files[start : start + batch_size]
             images = torch.cat([load_image(file, (channels, height, width)) for file in part])
-            features = watch.features(images.to(device_of(watch.graph)), [str(file) for file in part])
+            features = watch.features(images.to(watch.graph.device), [str(file) for file in part])
             scores = watch.detector.score(features)
             found += [_verdict(watch, features.take([row]), scores[row], part[row]) for row in range(len(part))]
             report(len(found), len(files), "")

@@ -187,7 +187,7 @@ def decouple(
     parts = [subject.load_images(data, part, network, model, size, channels, limit, seed) for part in ("train", "test")]
     graph = subject.make_graph(network, model, parts[0].shape)
     subject.check_labels(parts[0], graph)
-    example = parts[0][:1][0].to(subject.device_of(graph))
+    example = parts[0][:1][0].to(graph.device)
     decoupled = insert(network, example, subject.names(layers), bias, level, seed)
     with session.open_run(FILES, {"model": graph.fingerprint, "data": [part.digest for part in parts]}) as run:
         before = evaluate(decoupled, parts[1])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from netpaths.cli import attacked
 from netpaths.cli.first_use import ready_kernels
-from netpaths.cli.subject import batch_for, device_of, load_profile, make_graph
+from netpaths.cli.subject import batch_for, load_profile, make_graph
 from netpaths.detection import Features
 from netpaths.detection.extraction import extract_features
 from netpaths.errors import BadFile, BadOption
@@ -69,9 +69,9 @@ def features_of(
     layers: those to compare, None for all. batch_size: images computed at once, None for as many as fit in memory.
     """
     parts, graph = material.parts, material.graph
-    ready_kernels(device_of(graph), quiet)
+    ready_kernels(graph.device, quiet)
     batch = batch_for(graph, batch_size)
-    place, total, done = device_of(graph), sum(len(each.labels) for each in parts), 0
+    place, total, done = graph.device, sum(len(each.labels) for each in parts), 0
     found: list[Features] = []
     with progress("features", quiet) as report:
         for part in parts:

@@ -74,7 +74,7 @@ def profile(
     graph = subject.make_graph(network, model, images.shape)
     subject.check_labels(images, graph)
     with session.open_run(FILES, {"model": graph.fingerprint, "data": images.digest}) as run:
-        ready_kernels(subject.device_of(graph), quiet)
+        ready_kernels(graph.device, quiet)
         at_once = subject.batch_for(graph, batch_size)
         made, seconds = _build(notion, graph, images, at_once, counts, run, quiet)
         made.save(run.path(PROFILE))

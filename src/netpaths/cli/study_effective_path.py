@@ -89,7 +89,7 @@ def effective_path(
     from netpaths.cli.findings import finish
     from netpaths.cli.first_use import ready_kernels
     from netpaths.cli.stages import Stages
-    from netpaths.cli.subject import batch_for, device_of
+    from netpaths.cli.subject import batch_for
     from netpaths.studies.effective_path import FILES
     from netpaths.studies.effective_path import run as run_study
 
@@ -101,7 +101,7 @@ def effective_path(
     inputs = {"model": subject.graph.fingerprint, "data": [subject.train.digest, subject.test.digest]}
     names = {"model": model, "data": data}
     with session.open_run(FILES, inputs) as run, Stages(quiet) as stages:
-        ready_kernels(device_of(subject.graph), quiet)
+        ready_kernels(subject.graph.device, quiet)
         plan = replace(plan, extracted=batch_for(subject.graph, batch_size))
         title = f"{model} on {data.partition(':')[0]}"
         findings = run_study(subject, plan, run.folder, title, run.config["command_line"], names, stages)

@@ -74,7 +74,7 @@ def head_to_head(
     """Effective path against critical data routing paths: detection, time and bytes on the same images."""
     from netpaths.cli.first_use import ready_kernels
     from netpaths.cli.stages import Stages
-    from netpaths.cli.subject import batch_for, device_of
+    from netpaths.cli.subject import batch_for
     from netpaths.report.rivals_page import write_rivals_report
     from netpaths.studies.head_to_head import FILES, run, write_summary
 
@@ -84,7 +84,7 @@ def head_to_head(
     studied.check_attacks(plan.options, subject)
     inputs = {"model": subject.graph.fingerprint, "data": [subject.train.digest, subject.test.digest]}
     with session.open_run(FILES, inputs) as folder, Stages(quiet) as stages:
-        ready_kernels(device_of(subject.graph), quiet)
+        ready_kernels(subject.graph.device, quiet)
         plan = replace(plan, extracted=min(batch_for(subject.graph, batch_size), plan.extracted))
         title = f"{model} on {data.partition(':')[0]}"
         findings = run(subject, plan, title, folder.config["command_line"], {"model": model, "data": data}, stages)

@@ -128,18 +128,12 @@ def check_labels(images: Images, graph: Graph) -> None:
 
 def on_device(images: Images, batch_size: int, graph: Graph) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches (images, labels) with the images where the graph computes."""
-    place = device_of(graph)
-    return ((batch.to(place), labels) for batch, labels in images.batches(batch_size))
+    return ((batch.to(graph.device), labels) for batch, labels in images.batches(batch_size))
 
 
 def batch_for(graph: Graph, batch_size: int | None) -> int:
     """The batch size that the user gave, or as many images as fit in memory."""
     return fitting_batch(graph) if batch_size is None else batch_size
-
-
-def device_of(graph: Graph) -> torch.device:
-    """Where the graph computes."""
-    return next(graph.module.parameters(), torch.zeros(1)).device
 
 
 def names(text: str | None) -> tuple[str, ...] | None:

@@ -116,9 +116,9 @@ def trace(
     graph = subject.make_graph(network, model, tuple(pixels.shape[1:]))
     compared = None if profile is None else subject.load_profile(profile, graph)
     notion = _method(None if compared is None else compared[2], method, theta, last, rank)
-    ready_kernels(subject.device_of(graph), quiet)
-    path = notion.extract(graph, pixels.to(subject.device_of(graph)))[0]
-    second = graph.runner_up(pixels[0].to(subject.device_of(graph)))
+    ready_kernels(graph.device, quiet)
+    path = notion.extract(graph, pixels.to(graph.device))[0]
+    second = graph.runner_up(pixels[0].to(graph.device))
     example = _example(pixels[0], path, label, None if compared is None else compared[1])
     shown = names or [str(number) for number in range(graph.classes)]
     seed_name = shown[path.seed] if path.seed is not None and path.seed < len(shown) else str(path.seed)

@@ -51,9 +51,11 @@ def name_nodes(active: Sequence[fx.Node], model: nn.Module) -> None:
     The operation of a module without children is called by the module's path (``layer4.2.conv3``); of several, the
     one with weights, or the first, and the others by what they compute (``norm.permute``). Operations that a larger
     module writes itself are called by its path and what they compute (``layer4.2.add``). What would have a name that
-    is taken gets a number (``features.1#2``).
+    is taken gets a number (``features.1#2``). A wrapper whose class says in ``network`` which of its modules is the
+    network itself adds nothing to the paths.
     """
     leaves = {name for name, child in model.named_modules() if name and not list(child.children())}
+    inner = _inner(model)
     groups: dict[tuple[str, int], list[fx.Node]] = defaultdict(list)
     for node in active:
         if node.op != "placeholder":
@@ -64,10 +66,17 @@ def name_nodes(active: Sequence[fx.Node], model: nn.Module) -> None:
         weighted = [node for node in nodes if operation_of(node) in WEIGHTED]
         main = (weighted or nodes)[0] if path.split("@")[0] in leaves else None
         for node in nodes:
-            own = path if node is main else ".".join(part for part in (path, operation_of(node)) if part)
-            wanted[node] = own
+            short = path.removeprefix(inner) if path != inner[:-1] else ""
+            wanted[node] = short if node is main else ".".join(part for part in (short, operation_of(node)) if part)
     taken: dict[str, int] = defaultdict(int)
     for node in active:
         name = wanted.get(node, node.name)
         taken[name] += 1
         node.meta.setdefault(NAME, name if taken[name] == 1 else f"{name}#{taken[name]}")
+
+
+def _inner(model: nn.Module) -> str:
+    """The path of the network inside of its wrappers with a dot behind it, "" for a model without."""
+    name = getattr(type(model), "network", None)
+    child = model._modules.get(name) if isinstance(name, str) else None
+    return "" if child is None else f"{name}.{_inner(child)}"

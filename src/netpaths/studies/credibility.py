@@ -45,12 +45,12 @@ def dead_rows(graph: Graph, images: torch.Tensor, paths: Sequence[Path], batch_s
     """
     nodes = paths[0].nodes("channel")
     counts = {node: np.zeros(4) for node in nodes}
-    for start in range(0, len(images), batch_size):
-        with torch.no_grad():
-            trace = graph.run(images[start : start + batch_size], record=nodes)
+    places = torch.arange(len(images))
+    for step in graph.stream([(images, places)], record=nodes, most=batch_size):
         for node in nodes:
-            dead = (trace[node].flatten(2).amax(2) if trace[node].dim() > 2 else trace[node]) <= 0
-            chosen = torch.stack([path.channels(node) > 0 for path in paths[start : start + batch_size]])
+            value = step.trace[node]
+            dead = (value.flatten(2).amax(2) if value.dim() > 2 else value) <= 0
+            chosen = torch.stack([path.channels(node) > 0 for path in paths[step.start : step.end]])
             counts[node] += [int((dead & chosen).sum()), int(chosen.sum()), int(dead.sum()), dead.numel()]
     counts[WHOLE] = np.sum(list(counts.values()), axis=0)
     return [

@@ -274,13 +274,11 @@ def split(plan: Plan, rows: Rows, seed: int) -> dict[str, NDArray[np.int64]]:
 def activations(graph: Graph, images: torch.Tensor, batch_size: int) -> tuple[Floats, Floats]:
     """Logits (n, classes) and the input of the last layer (n, width); maps are averaged over space."""
     last = graph.nodes[graph.layers[-1]].inputs[0]
-    logits, inputs = [], []
-    with torch.no_grad():
-        for batch in images.split(batch_size):  # type: ignore[no-untyped-call]
-            trace = graph.run(batch, record=[last])
-            logits.append(trace.logits.double())
-            inputs.append(trace[last].flatten(2).mean(2).double() if trace[last].dim() > 2 else trace[last].double())
-    return torch.cat(logits).numpy(), torch.cat(inputs).numpy()
+    unlabelled = torch.zeros(len(images), dtype=torch.int64)
+    traces = [step.trace for step in graph.stream([(images, unlabelled)], record=[last], most=batch_size)]
+    logits = torch.cat([trace.logits.double() for trace in traces])
+    inputs = torch.cat([trace[last].double() for trace in traces])
+    return logits.numpy(), (inputs.flatten(2).mean(2) if inputs.dim() > 2 else inputs).numpy()
 
 
 @dataclass(frozen=True, eq=False)

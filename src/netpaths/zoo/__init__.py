@@ -19,6 +19,7 @@ from netpaths.zoo.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize, Norma
 from netpaths.zoo.restricted import Restricted
 from netpaths.zoo.squeezenet import SqueezeNet
 from netpaths.zoo.vision import import_timm, import_torchvision
+from netpaths.zoo.vit import SmallViT
 from netpaths.zoo.weights import load_weights, read_header, save_weights
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Normalize",
     "Normalized",
     "Restricted",
+    "SmallViT",
     "SqueezeNet",
     "ZooModel",
     "import_timm",
@@ -59,6 +61,7 @@ MODELS: Mapping[str, ZooModel] = {
     "resnet44": ZooModel(resnet44, (3, 32, 32), 10),
     "resnet56": ZooModel(resnet56, (3, 32, 32), 10),
     "vgg11": ZooModel(CifarVGG, (3, 32, 32), 10),
+    "vit-small": ZooModel(SmallViT, (1, 28, 28), 10),
     "squeezenet1_0": ZooModel(SqueezeNet, (3, 227, 227), 1000),
 }
 FORMS = "torchvision:NAME, timm:NAME, FILE.py:FUNCTION"

@@ -39,6 +39,8 @@ class Normalize(nn.Module):
 class Normalized(nn.Module):
     """A model that expects normalised images, given pixels in [0, 1]."""
 
+    network = "model"
+
     def __init__(self, normalize: nn.Module, model: nn.Module) -> None:
         super().__init__()
         self.normalize = normalize

@@ -12,6 +12,7 @@ class Restricted(nn.Module):
     """``model`` with the logits of ``classes`` alone, in that order: (batch, …) to (batch, len(classes))."""
 
     classes: Tensor
+    network = "model"
 
     def __init__(self, model: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()
