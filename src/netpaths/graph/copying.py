@@ -34,10 +34,15 @@ def evaluation_copy(model: nn.Module) -> nn.Module:
         twin = copy.deepcopy(model, shared_tensors(model))
     except Exception:
         twin = _cloned(model, {})
-    for module in twin.modules():
-        if isinstance(getattr(module, "inplace", None), bool):
-            module.inplace = False  # type: ignore[assignment]
     return twin.eval()
+
+
+def out_of_place(model: nn.Module) -> bool:
+    """Let modules that write into their input return new values instead; whether there was any."""
+    found = [module for module in model.modules() if getattr(module, "inplace", None) is True]
+    for module in found:
+        module.inplace = False  # type: ignore[assignment]
+    return bool(found)
 
 
 def shared_tensors(model: nn.Module) -> dict[int, Any]:

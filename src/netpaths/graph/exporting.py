@@ -16,7 +16,8 @@ import torch
 from torch import fx, nn
 
 from netpaths.errors import BadInput, NetpathsError, UnsupportedOperation
-from netpaths.graph.copying import evaluation_copy
+from netpaths.graph.copying import evaluation_copy, out_of_place
+from netpaths.graph.faithful import agree
 from netpaths.graph.module import Canonical, hold, reread
 from netpaths.graph.spelling import CANONICAL, IDENTITIES, pieces
 
@@ -34,7 +35,16 @@ def export_module(model: nn.Module, example: torch.Tensor) -> Canonical:
     """
     if isinstance(model, Canonical):
         return reread(model, example)
-    program = _exported(evaluation_copy(model), example)
+    plain = evaluation_copy(model)
+    if out_of_place(plain):  # quicker to follow, and nearly always the same
+        module = _followed(plain, example)
+        if agree(module, evaluation_copy(model), example):
+            return module
+    return _followed(evaluation_copy(model), example)
+
+
+def _followed(model: nn.Module, example: torch.Tensor) -> Canonical:
+    program = _exported(model, example)
     if any(_mutates(node) or node.target is aten.einsum.default for node in program.graph.nodes):
         table = torch.export.default_decompositions()
         wanted = {aten.einsum.default: table[aten.einsum.default]} if aten.einsum.default in table else {}

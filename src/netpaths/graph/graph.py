@@ -110,7 +110,8 @@ class Graph:
 
     def node(self, name: str) -> Node:
         """The node of this name, spelled with dots or underscores; raises UnknownNode naming the nearest."""
-        hint = f"{name} was folded into {self.folded[name]}" if name in self.folded else ""
+        gone = [norm for norm in self.folded if name in (norm, norm.replace(".", "_"))]
+        hint = f"{gone[0]} was folded into {self.folded[gone[0]]}" if gone else ""
         return self.nodes[known_as(name, self.nodes, hint)]
 
     @cached_property

@@ -48,13 +48,14 @@ def module_of(fx_node: fx.Node) -> str:
 def name_nodes(active: Sequence[fx.Node], model: nn.Module) -> None:
     """Give every fx node in ``active`` a name, kept in its ``meta``; what has one keeps it.
 
-    The operation of a module without children is called by the module's path (``layer4.2.conv3``); of several, the
+    The operation of a module whose children compute nothing is called by the module's path (``layer4.2.conv3``); of several, the
     one with weights, or the first, and the others by what they compute (``norm.permute``). Operations that a larger
     module writes itself are called by its path and what they compute (``layer4.2.add``). What would have a name that
     is taken gets a number (``features.1#2``). A wrapper whose class says in ``network`` which of its modules is the
     network itself adds nothing to the paths.
     """
-    leaves = {name for name, child in model.named_modules() if name and not list(child.children())}
+    paths = {module_of(node) for node in active}
+    leaves = {path for path in paths if path and not any(other.startswith(f"{path}.") for other in paths)}
     inner = _inner(model)
     groups: dict[tuple[str, int], list[fx.Node]] = defaultdict(list)
     for node in active:
@@ -64,7 +65,7 @@ def name_nodes(active: Sequence[fx.Node], model: nn.Module) -> None:
     wanted: dict[fx.Node, str] = {}
     for (path, _), nodes in groups.items():
         weighted = [node for node in nodes if operation_of(node) in WEIGHTED]
-        main = (weighted or nodes)[0] if path.split("@")[0] in leaves else None
+        main = (weighted or nodes)[0] if path in leaves else None
         for node in nodes:
             short = path.removeprefix(inner) if path != inner[:-1] else ""
             wanted[node] = short if node is main else ".".join(part for part in (short, operation_of(node)) if part)
