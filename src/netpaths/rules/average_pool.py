@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from netpaths.graph import Family, Field, Node
+from netpaths.rules.frozen import affine
 from netpaths.rules.pooling import adaptive_field, global_field, window_field
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import select_windows
@@ -64,4 +65,5 @@ register(
         field=field,
     ),
     select,
+    affine,
 )
