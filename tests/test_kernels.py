@@ -511,3 +511,14 @@ def test_hand_solved_neuron_target() -> None:
 def test_hand_solved_second_rank() -> None:
     """z1 = -9/8 is explained downwards: contributions -5/2, 0, 13/8 sum to -7/8, so 13/8 alone, the way of g2."""
     assert hand_path(theta=0.5, rank=2) == {"_4": [[1, 2]], "_2": [[2, 1]], "_0": [[1, 2]]}
+
+
+def test_maps_that_fall_along_the_last_axis_are_not_taken_for_channels() -> None:
+    """A layer norm's scale, with as many values as there are tokens."""
+    generator = torch.Generator().manual_seed(0)
+    before, after = (torch.randn(2, 5, 4, 5, generator=generator) for _ in range(2))
+    mask = torch.rand(before.shape, generator=generator) < 0.7
+    for shape in ((5,), (1, 5), (5, 1, 1), (1, 5, 1, 1), (4, 1), (5, 4, 5), (1,), ()):
+        falling = torch.randn(shape, generator=generator) < 0
+        wanted = reference.turned(before, after, falling, mask, None)
+        assert torch.equal(cpu.turned(before, after, falling, mask, None), wanted), shape

@@ -33,6 +33,9 @@ OTHERS: dict[str, dict[str, Any]] = {
         "merge": "all",
         "kinds": ("weight", "synapse"),
         "contributions": True,
+        "attention": "all",
+        "gates": "both",
+        "budget": True,
     },
     "routing": {
         "steps": 7,

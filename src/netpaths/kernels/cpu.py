@@ -118,7 +118,8 @@ def turned(
 ) -> torch.Tensor:
     """As `netpaths.kernels.turned`."""
     found = torch.empty(mask.shape, dtype=torch.bool)
-    if falling.numel() in (1, mask.shape[1]):
+    wide = falling.reshape(*(1 for _ in range(mask.dim() - falling.dim())), *falling.shape)
+    if wide.numel() in (1, wide.shape[1]):
         lines = falling.reshape(-1).expand(mask.shape[1]).repeat(len(mask))
     else:
         lines = falling.expand(mask.shape)

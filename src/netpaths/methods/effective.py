@@ -26,6 +26,7 @@ from netpaths import kernels
 from netpaths.errors import BadOption
 from netpaths.graph import Field, Graph, Node, Trace, ranked_classes
 from netpaths.kernels import Chosen
+from netpaths.methods.budget import budgets
 from netpaths.path import Elements, Path, Site
 from netpaths.rules import RULES, Active, Layer, Selector
 
@@ -39,8 +40,10 @@ class EffectivePath:
 
     theta: share of every active neuron's target that the chosen contributions cover, in (0, 1]. rank: the logit to
     explain, 1 for the largest. last: stop after that many linear and convolution layers from the output, None for
-    all. target, ties, merge: see `netpaths.rules.Selector`. kinds: the kinds of sites to keep. contributions: give
-    every element the sum of the contributions it carried, instead of 1.
+    all. target, ties, merge, attention, gates: see `netpaths.rules.Selector`; with attention="all" the entries of
+    patterns that the path follows are sites of the kind "routing", counted apart from synapses. kinds: the other kinds
+    of sites to keep. contributions: give every element the sum of the contributions it carried, instead of 1. budget:
+    say on every path what carries its logit, which costs a forward and a backward pass.
     """
 
     theta: float = 0.5
@@ -51,6 +54,9 @@ class EffectivePath:
     merge: Literal["select", "all"] = "select"
     kinds: tuple[str, ...] = ("neuron", "synapse", "weight")
     contributions: bool = False
+    attention: Literal["values", "all"] = "values"
+    gates: Literal["signal", "both"] = "signal"
+    budget: bool = False
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -88,7 +94,8 @@ class EffectivePath:
     def forward(self, graph: Graph, x: torch.Tensor) -> Trace:
         """Run ``x`` (batch, *input shape) and keep the values that the selection reads; raises BadInput."""
         with torch.no_grad():
-            return graph.run(x, record=_recorded(graph, self._needed(graph)))
+            kept = _recorded(graph, self._needed(graph))
+            return graph.run(x, record=kept | {graph.input} if self.budget else kept)
 
     def select(self, graph: Graph, trace: Trace, ranks: tuple[int, ...] = (1,)) -> list[list[Path]]:
         """The paths of what `forward` recorded: a list (ranks) of lists (batch)."""
@@ -115,7 +122,7 @@ class EffectivePath:
                 raise BadOption(f"rank must lie between 1 and the model's {graph.classes} classes, not {rank!r}")
 
     def _selector(self) -> Selector:
-        return Selector(self.theta, self.target, self.ties, self.merge)
+        return Selector(self.theta, self.target, self.ties, self.merge, self.attention, self.gates)
 
     def _needed(self, graph: Graph) -> tuple[str, ...]:
         """Nodes to select at, from input to output: those that reach the output over at most ``last`` layers."""
@@ -147,12 +154,22 @@ class EffectivePath:
             if selection.synapses is not None and node.field is not None:
                 rows += self._synapse_sites(node, node.field, selection.synapses)
             rows += self._neuron_sites(node, own, packed)
+            if selection.routing is not None:
+                rows.append((Site(name, "routing"), Elements.each_of(selection.routing)))
             for source, part in zip(node.inputs, selection.inputs):
                 active[source].append(part)
         rest = [name for name in graph.nodes if name in active and name not in needed]
         for name in reversed(rest):
             rows += self._neuron_sites(graph.nodes[name], Active.merged(active[name]), packed)
-        return self._assemble(graph, rows, order, seeds, rank)
+        paths = self._assemble(graph, rows, order, seeds, rank)
+        return self._budgeted(graph, trace, paths, active[graph.input]) if self.budget else paths
+
+    def _budgeted(self, graph: Graph, trace: Trace, paths: list[Path], pixels: list[Active]) -> list[Path]:
+        """The paths with what carries their logits; ``pixels`` of the input that were reached."""
+        reached = Active.merged(pixels).mask if pixels else None
+        seeds = torch.tensor([path.seed for path in paths], device=trace.logits.device)
+        found = budgets(graph, trace.values[graph.input], seeds, reached)
+        return [replace(path, budget=budget) for path, budget in zip(paths, found)]
 
     def _assemble(
         self,

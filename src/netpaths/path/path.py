@@ -12,9 +12,10 @@ import torch
 
 from netpaths.errors import BadOption, known_as
 from netpaths.path import elements
+from netpaths.path.budget import Budget
 from netpaths.path.elements import Elements
 
-KINDS = ("neuron", "synapse", "weight", "channel")
+KINDS = ("neuron", "synapse", "weight", "channel", "routing")
 
 
 class Site(NamedTuple):
@@ -31,7 +32,8 @@ class Path(Mapping[Site, Elements]):
     sites: the mapping. seed: the class whose logit the path explains, None for an aggregate. predicted: the class
     with the largest logit. fingerprint: hexadecimal digest of the graph it was extracted from. method: name and
     parameters of the method that made it. layers: the nodes that are compared and shown, from input to output: the
-    linear and convolution layers, or those that the method looks at alone.
+    linear and convolution layers, or those that the method looks at alone. budget: what carries the explained logit,
+    or None where it was not asked for and for an aggregate.
     """
 
     sites: Mapping[Site, Elements]
@@ -40,6 +42,7 @@ class Path(Mapping[Site, Elements]):
     fingerprint: str = ""
     method: Mapping[str, Any] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         sites = {site if type(site) is Site else Site(*site): part for site, part in self.sites.items()}

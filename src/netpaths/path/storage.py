@@ -7,6 +7,7 @@ holds them; both are then compressed with Zstandard.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -15,6 +16,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from netpaths.files import load_tensors, save_tensors
+from netpaths.path.budget import Budget
 from netpaths.path.elements import Elements
 from netpaths.path.path import Path, Site
 
@@ -31,6 +33,7 @@ def save_path(path: Path, file: FilePath | str) -> FilePath:
         "fingerprint": path.fingerprint,
         "method": dict(path.method),
         "layers": list(path.layers),
+        "budget": None if path.budget is None else asdict(path.budget),
     }
     return save_tensors(file, "path", SCHEMA, tensors, header)
 
@@ -45,6 +48,7 @@ def load_path(file: FilePath | str) -> Path:
         header["fingerprint"],
         header["method"],
         tuple(header["layers"]),
+        Budget(**header["budget"]) if header.get("budget") else None,
     )
 
 

@@ -22,6 +22,7 @@ KINDS = {
     "synapse": "synapses (one weight at work in one place)",
     "weight": "weights",
     "channel": "channels",
+    "routing": "routing edges (a query that reads a key)",
 }
 
 

@@ -20,9 +20,11 @@ from netpaths.rules import (
     remap,
     sums,
 )
+from netpaths.rules.frozen import FROZEN
 from netpaths.rules.rule import RULES, Active, Layer, Selection, Selector, register
 
 __all__ = [
+    "FROZEN",
     "RULES",
     "Active",
     "Layer",

@@ -10,6 +10,7 @@ from torch import nn
 
 from netpaths.graph import Family, Node
 from netpaths.rules.affine import pass_through
+from netpaths.rules.frozen import element_wise
 from netpaths.rules.rule import Layer, Selection, register
 
 
@@ -101,6 +102,7 @@ register(
         refuse=refuse,
     ),
     select,
+    element_wise,
 )
 register(
     Family(
@@ -118,6 +120,7 @@ register(
         methods={"sigmoid": "input"},
     ),
     select_shifted,
+    element_wise,
 )
 register(
     Family(
@@ -133,6 +136,7 @@ register(
         refuse=refuse_dropout,
     ),
     select,
+    element_wise,
 )
 register(
     Family(
@@ -150,4 +154,5 @@ register(
         last=True,
     ),
     select,
+    element_wise,
 )

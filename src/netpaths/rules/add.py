@@ -10,6 +10,7 @@ from netpaths import kernels
 from netpaths.graph import Family, Field, Node
 from netpaths.kernels import Chosen, Sums
 from netpaths.rules.affine import pass_through, refuse_spread
+from netpaths.rules.frozen import affine
 from netpaths.rules.rule import Active, Layer, Selection, register
 from netpaths.rules.windows import carried
 
@@ -42,11 +43,12 @@ def select(layer: Layer) -> Selection:
     everything, amounts = selector.merge == "all", active.amount is not None
     sums = Sums(first, second, active.mask, layer.output.detach(), active.reversed, selector.theta, everything, amounts)
     chosen = kernels.operands(sums)
-    carry = (_carried(chosen, index, first.shape) for index in (0, 1))
+    carry = (carried_by(chosen, index, first.shape) for index in (0, 1))
     return Selection(tuple(Active(mask, None, amount) for mask, amount in zip(chosen.reached, carry)), chosen)
 
 
-def _carried(chosen: Chosen, operand: int, shape: torch.Size) -> torch.Tensor | None:
+def carried_by(chosen: Chosen, operand: int, shape: torch.Size) -> torch.Tensor | None:
+    """What the first (0) or second (1) operand of chosen sums carried: (batch, *shape), or None where not asked for."""
     if chosen.values is None:
         return None
     own = chosen.synapses % 2 == operand
@@ -68,4 +70,5 @@ register(
         field=field,
     ),
     select,
+    affine,
 )

@@ -17,6 +17,7 @@ from torch import nn
 
 from netpaths import kernels
 from netpaths.graph import Family, Node
+from netpaths.rules.frozen import affine, shifted
 from netpaths.rules.rule import Active, Layer, Selection, register
 
 
@@ -106,6 +107,7 @@ register(
         refuse=refuse_batch_norm,
     ),
     select_batch_norm,
+    shifted,
 )
 register(
     Family(
@@ -123,6 +125,7 @@ register(
         refuse=refuse_product,
     ),
     select_scaled,
+    affine,
 )
 register(
     Family(
@@ -135,6 +138,7 @@ register(
         refuse=refuse_difference,
     ),
     select_difference,
+    affine,
 )
 register(
     Family(
@@ -145,4 +149,5 @@ register(
         operations=("neg",),
     ),
     select_negated,
+    affine,
 )

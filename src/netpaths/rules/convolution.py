@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from netpaths.graph import Family, Field, Node, rows_and_cols, spatial, window_table
+from netpaths.rules.frozen import weighted
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import select_windows
 
@@ -75,4 +76,5 @@ register(
         weighted=True,
     ),
     select,
+    weighted,
 )

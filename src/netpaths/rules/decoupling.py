@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from netpaths.decoupling.controller import ScatteringGate
 from netpaths.graph import Family
+from netpaths.graph.replacing import Call
 from netpaths.rules import pattern
+from netpaths.rules.frozen import Parts, bilinear
+from netpaths.rules.frozen import pattern as constant
 from netpaths.rules.rule import Active, Layer, Selection, register
 
 
@@ -24,6 +27,11 @@ def select_gate(layer: Layer) -> Selection:
     return Selection((Active(active.mask[:, gate.kept], turned, amount),))
 
 
+def decompose(call: Call) -> Parts:
+    """Filters' outputs times a frozen code."""
+    return bilinear(call, (True, *(False for _ in call.inputs[1:])))
+
+
 register(
     Family(
         "gate",
@@ -31,6 +39,7 @@ register(
         operations=("gate", "scatteringgate"),
     ),
     select_gate,
+    decompose,
 )
 register(
     Family(
@@ -39,4 +48,5 @@ register(
         operations=("controller",),
     ),
     pattern.select,
+    constant,
 )

@@ -7,6 +7,7 @@ non-linearities are also how attribution graphs are made, Ameisen et al. 2025).
 from __future__ import annotations
 
 from netpaths.graph import Family
+from netpaths.rules.frozen import element_wise
 from netpaths.rules.rule import Layer, Selection, register
 
 
@@ -22,4 +23,5 @@ register(
         operations=("silu", "gelu", "hardswish", "mish", "abs", "pow", "square"),
     ),
     select,
+    element_wise,
 )

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from netpaths.graph import Family, Field, Node, window_table
+from netpaths.rules.frozen import weighted
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import select_windows
 
@@ -45,4 +46,5 @@ register(
         weighted=True,
     ),
     select,
+    weighted,
 )

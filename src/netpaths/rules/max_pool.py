@@ -11,6 +11,7 @@ from torch import nn
 
 from netpaths import kernels
 from netpaths.graph import Family, Field, Node
+from netpaths.rules.frozen import choice
 from netpaths.rules.pooling import adaptive_field, window_field
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import activate, problem_of, sources
@@ -66,4 +67,5 @@ register(
         field=field,
     ),
     select,
+    choice,
 )

@@ -1,7 +1,9 @@
 """Products of two matrices of activations: attention's mixing A·V with the pattern A frozen (our reconstruction).
 
 The smallest sufficient set of every active output among the products a_k·v_k; the path follows the operand that is no
-gate, or both. In scaled dot-product attention the pattern is recomputed from queries and keys.
+gate, or both. In scaled dot-product attention the pattern is recomputed from queries and keys. With attention="all" the
+pattern entries of chosen products are followed, each to its score upwards, and a score q·k to the smallest sufficient
+set of its own products.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ import torch
 
 from netpaths import kernels
 from netpaths.graph import Family, Node
-from netpaths.kernels import Problem
-from netpaths.rules.product import is_gate, narrowed
-from netpaths.rules.rule import Active, Layer, Selection, register
+from netpaths.graph.replacing import Call
+from netpaths.kernels import Chosen, Problem
+from netpaths.rules.frozen import Parts, bilinear
+from netpaths.rules.pattern import nothing
+from netpaths.rules.product import followed, narrowed
+from netpaths.rules.rule import Active, Layer, Selection, Selector, register
+from netpaths.rules.windows import carried
 
 
 def refuse(node: Node) -> str | None:
@@ -29,25 +35,36 @@ def refuse(node: Node) -> str | None:
 def select(layer: Layer) -> Selection:
     """The smallest sufficient set of products of every active output."""
     first, second = (value.detach() for value in layer.inputs)
-    gates = tuple(is_gate(parent) for parent in layer.node.parents)
-    both = gates[0] == gates[1]
-    left, right = _reached(layer, first, second)
-    nothing = (torch.zeros_like(value, dtype=torch.bool) for value in (first, second))
-    parts = [part if both or not gate else none for part, gate, none in zip((left, right), gates, nothing)]
-    return Selection(tuple(Active(part, None, _amount(layer, part)) for part in parts))
+    parts = _reached(layer, layer.active, layer.output, first, second)
+    own = followed(layer.node, layer.selector)
+    return Selection(
+        tuple(part if wanted else nothing(layer, value) for part, wanted, value in zip(parts, own, layer.inputs))
+    )
 
 
 def select_attention(layer: Layer) -> Selection:
-    """The values that carry every active output, the pattern frozen."""
+    """The values that carry every active output, the pattern frozen or followed to queries and keys."""
     query, key, value = (tensor.detach() for tensor in layer.inputs)
     mask, scale = layer.node.arguments.get("attn_mask"), layer.node.arguments.get("scale")
-    scores = query @ key.transpose(-1, -2) * (1 / sqrt(query.shape[-1]) if scale is None else scale)
+    scale = 1 / sqrt(query.shape[-1]) if scale is None else scale
+    products = query @ key.transpose(-1, -2)
+    scores = products * scale
     if isinstance(mask, torch.Tensor):
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    reached = _reached(layer, scores.softmax(-1), value)[1]
-    nothing = (torch.zeros_like(tensor, dtype=torch.bool) for tensor in (query, key))
-    parts = (*nothing, reached)
-    return Selection(tuple(Active(part, None, _amount(layer, part)) for part in parts))
+    weights = scores.softmax(-1)
+    entries, reached = _reached(layer, layer.active, layer.output, weights, value)
+    if layer.selector.attention == "values":
+        return Selection((nothing(layer, query), nothing(layer, key), reached))
+    falling = torch.tensor(scale < 0, device=weights.device)
+    turned = kernels.turned(products, weights, falling, entries.mask, None)
+    rising = Active(entries.mask, turned, entries.amount)
+    asking, asked = _reached(layer, rising, products, query, key.transpose(-1, -2))
+    return Selection((asking, _transposed(asked), reached), routing=entries.mask)
+
+
+def _transposed(active: Active) -> Active:
+    amount = None if active.amount is None else active.amount.transpose(-1, -2).contiguous()
+    return Active(active.mask.transpose(-1, -2).contiguous(), None, amount)
 
 
 def refuse_attention(node: Node) -> str | None:
@@ -57,15 +74,12 @@ def refuse_attention(node: Node) -> str | None:
     return refuse(node)
 
 
-def _amount(layer: Layer, mask: torch.Tensor) -> torch.Tensor | None:
-    return None if layer.active.amount is None else mask.float()
-
-
-def _reached(layer: Layer, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What active outputs choose of ``first`` (batch, …, n, k) and ``second`` (batch, …, k, m): bools alike."""
-    lead = layer.output.shape[:-2]
-    groups, (n, m), k = prod(lead), layer.output.shape[-2:], first.shape[-1]
-    active = layer.active
+def _reached(
+    layer: Layer, active: Active, output: torch.Tensor, first: torch.Tensor, second: torch.Tensor
+) -> tuple[Active, Active]:
+    """What ``active`` places of the product choose of ``first`` (batch, …, n, k) and ``second`` (batch, …, k, m)."""
+    lead = output.shape[:-2]
+    groups, (n, m), k = prod(lead), output.shape[-2:], first.shape[-1]
     problem = Problem(
         second.expand(*lead, k, m).reshape(1, groups * k, 1, m),
         first.expand(*lead, n, k).reshape(groups * n, k, 1, 1),
@@ -74,16 +88,33 @@ def _reached(layer: Layer, first: torch.Tensor, second: torch.Tensor) -> tuple[t
         k,
         groups,
         active.mask.reshape(1, groups * n, 1, m),
-        layer.output.detach().reshape(1, groups * n, 1, m),
+        output.detach().reshape(1, groups * n, 1, m),
         None if active.reversed is None else active.reversed.reshape(1, groups * n, 1, m),
         layer.selector.theta,
+        amounts=active.amount is not None,
     )
     chosen = kernels.select(problem)
-    left = torch.zeros(groups * n * k, dtype=torch.bool, device=first.device)
-    left[chosen.synapses // k // m * k + chosen.synapses % k] = True
-    right = chosen.reached[0].reshape(*lead, k, m)
-    left = left.reshape(*lead, n, k)
-    return narrowed(Active(left), tuple(first.shape)).mask, narrowed(Active(right), tuple(second.shape)).mask
+    row, column, place = chosen.synapses // k // m, chosen.synapses // k % m, chosen.synapses % k
+    left = _operand(chosen, row * k + place, torch.Size((*lead, n, k)))
+    right = _operand(chosen, (row // n * k + place) * m + column, torch.Size((*lead, k, m)))
+    return narrowed(left, tuple(first.shape)), narrowed(right, tuple(second.shape))
+
+
+def _operand(chosen: Chosen, places: torch.Tensor, shape: torch.Size) -> Active:
+    """What chosen products read of one operand, at flat ``places`` (m,) of a tensor of ``shape``."""
+    mask = torch.zeros(shape.numel(), dtype=torch.bool, device=places.device)
+    mask[places] = True
+    return Active(mask.reshape(shape), None, None if chosen.values is None else carried(places, chosen.values, shape))
+
+
+def decompose(call: Call) -> Parts:
+    """The operands that are no gates share the product."""
+    return bilinear(call, followed(call.node, Selector()))
+
+
+def decompose_attention(call: Call) -> Parts:
+    """Values through the frozen pattern."""
+    return bilinear(call, (False, False, True))
 
 
 register(
@@ -95,6 +126,7 @@ register(
         refuse=refuse,
     ),
     select,
+    decompose,
 )
 register(
     Family(
@@ -104,4 +136,5 @@ register(
         refuse=refuse_attention,
     ),
     select_attention,
+    decompose_attention,
 )

@@ -13,13 +13,19 @@ import torch
 
 from netpaths import kernels
 from netpaths.graph import Family, Node
-from netpaths.kernels import Problem, Sums
+from netpaths.graph.replacing import Call
+from netpaths.kernels import Chosen, Problem, Sums
+from netpaths.rules.add import carried_by
 from netpaths.rules.affine import pass_through
+from netpaths.rules.frozen import Parts, standing
 from netpaths.rules.rule import Active, Layer, Selection, register
+from netpaths.rules.windows import carried
 
 
 def refuse(node: Node) -> str | None:
-    """Maps of whole images."""
+    """Maps of whole images, with their own statistics."""
+    if node.operation == "instance_norm" and not node.arguments.get("use_input_stats", True):
+        return "normalises with running statistics; supported: the image's own"
     if node.operation == "layer_norm":
         return None
     return None if node.layout.plain else "a group norm over parts of an image"
@@ -55,14 +61,26 @@ def select(layer: Layer) -> Selection:
         Layer(layer.node, (centred,), layer.output, layer.active, layer.selector), _scale(layer.node, x.device)
     ).inputs[0]
     spread = mean.expand_as(flat).reshape(x.shape)
-    chosen = kernels.operands(Sums(x, -spread, inner.mask, centred, inner.reversed, layer.selector.theta, False, False))
+    amounts = inner.amount is not None
+    chosen = kernels.operands(
+        Sums(x, -spread, inner.mask, centred, inner.reversed, layer.selector.theta, False, amounts)
+    )
     own, means = chosen.reached
-    averaged = _averaged(flat, mean, means.reshape(flat.shape).any(2), layer.selector.theta).reshape(x.shape)
-    return Selection((Active(own.reshape(x.shape) | averaged, None, layer.active.amount),))
+    averaged = _averaged(flat, mean, means.reshape(flat.shape).any(2), layer.selector.theta, amounts)
+    mask = own.reshape(x.shape) | averaged.reached[0].reshape(x.shape)
+    amount = carried_by(chosen, 0, x.shape)
+    if amount is not None and averaged.values is not None:
+        amount = amount + carried(_places(averaged), averaged.values / width, x.shape)
+    return Selection((Active(mask, None, amount),))
 
 
-def _averaged(flat: torch.Tensor, mean: torch.Tensor, active: torch.Tensor, theta: float) -> torch.Tensor:
-    """What active means (batch, rows) choose among the values (batch, rows, width) they average: bool."""
+def _places(averaged: Chosen) -> torch.Tensor:
+    """The input that each chosen part of a mean reads: (m,) int64, flat positions with the batch included."""
+    return averaged.images() * averaged.shape[1] * averaged.shape[2] + averaged.synapses
+
+
+def _averaged(flat: torch.Tensor, mean: torch.Tensor, active: torch.Tensor, theta: float, amounts: bool) -> Chosen:
+    """What active means (batch, rows) choose among the values (batch, rows, width) they average."""
     batch, rows, width = flat.shape
     problem = Problem(
         flat.reshape(batch, rows, 1, width),
@@ -75,8 +93,23 @@ def _averaged(flat: torch.Tensor, mean: torch.Tensor, active: torch.Tensor, thet
         mean.reshape(batch, rows, 1, 1),
         None,
         theta,
+        amounts=amounts,
     )
-    return kernels.select(problem).reached[0].reshape(flat.shape)
+    return kernels.select(problem)
+
+
+def decompose(call: Call) -> Parts:
+    """Centred values times a frozen 1/σ and the scale; the shift is a bias."""
+    x, node = call.inputs[0], call.node
+    flat = x.reshape(-1, _rows(node)[1])
+    centred = flat - flat.mean(1, keepdim=True)
+    frozen = (centred.detach().square().mean(1, keepdim=True) + node.arguments["eps"]).rsqrt()
+    linear = (centred * frozen).reshape(x.shape) * _scale(node, x.device)
+    with torch.no_grad():
+        value, bias = call.run((x,)), node.arguments.get("bias")
+    if bias is not None and node.operation != "layer_norm":
+        bias = bias.reshape(-1, *(1 for _ in node.shape[1:]))
+    return Parts(standing(value, linear), bias=None if bias is None else bias.detach())
 
 
 register(
@@ -87,4 +120,5 @@ register(
         refuse=refuse,
     ),
     select,
+    decompose,
 )

@@ -2,35 +2,50 @@
 
 The path follows the operand that is not a gate, with the other frozen. A gate is what comes from a bounded activation
 (sigmoid, hard sigmoid, softmax, tanh) or from a frozen statistic; if neither or both are gates it follows both. A
-neuron is explained in the direction of its own value: the sign of a product is the product of the signs.
+neuron is explained in the direction of its own value: the sign of a product is the product of the signs. With
+gates="both" it follows a gate too, and with attention="all" a softmax; a statistic is never followed.
 """
 
 from __future__ import annotations
 
-import torch
+from dataclasses import replace
 
 from netpaths.graph import Family, Node
-from netpaths.rules.rule import Active, Layer, Selection, register
+from netpaths.graph.replacing import Call
+from netpaths.rules.frozen import Parts, bilinear, element_wise
+from netpaths.rules.pattern import nothing
+from netpaths.rules.rule import Active, Layer, Selection, Selector, register
 
-BOUNDED = ("sigmoid", "hardsigmoid", "softmax", "_softmax", "tanh")
+SOFTMAX = ("softmax", "_softmax")
+BOUNDED = ("sigmoid", "hardsigmoid", "tanh", *SOFTMAX)
 STEPS = ("rearrangement", "scaling", "identity")
 """Families that leave a gate a gate."""
 
 
-def is_gate(node: Node) -> bool:
-    """Whether the node's values are a bounded gate or a frozen statistic."""
+def gate_of(node: Node) -> Node | None:
+    """The bounded gate or frozen statistic that the node's values are, moved or scaled; None where they are none."""
     if node.operation in BOUNDED or (node.family is not None and node.family.frozen):
-        return True
+        return node
     passes = node.family is not None and node.family.name in STEPS and len(node.parents) == 1
-    return passes and is_gate(node.parents[0])
+    return gate_of(node.parents[0]) if passes else None
 
 
-def followed(node: Node) -> tuple[bool, bool]:
-    """Which of a product's two operands the path follows."""
-    first, second = (is_gate(parent) for parent in node.parents)
+def followed(node: Node, selector: Selector) -> tuple[bool, bool]:
+    """Which of the two operands of a product, or of a matrix product, the path follows."""
     if node.operation == "div":
         return True, False
+    first, second = (_held(parent, selector, node.operation == "matmul") for parent in node.parents)
     return (not first, not second) if first != second else (True, True)
+
+
+def _held(node: Node, selector: Selector, mixing: bool) -> bool:
+    """Whether an operand is a gate that the path does not follow."""
+    gate = gate_of(node)
+    if gate is None:
+        return False
+    if mixing and gate.operation in SOFTMAX:
+        return selector.attention == "values"
+    return gate.operation not in BOUNDED or selector.gates == "signal"
 
 
 def refuse(node: Node) -> str | None:
@@ -58,20 +73,25 @@ def narrowed(active: Active, shape: tuple[int, ...]) -> Active:
 
 
 def select(layer: Layer) -> Selection:
-    """The operands that the path follows, each in the direction of its own value."""
+    """The operands that the path follows, each in the direction of its own value; two share what arrived."""
     if len(layer.inputs) == 1:  # a square
         return Selection((layer.active,))
-    parts = []
-    for wanted, value in zip(followed(layer.node), layer.inputs):
-        nothing = torch.zeros_like(value, dtype=torch.bool)
-        parts.append(
-            narrowed(layer.active, tuple(value.shape)) if wanted else Active(nothing, None, _none(layer, value))
+    own, active = followed(layer.node, layer.selector), layer.active
+    if all(own) and active.amount is not None:
+        active = replace(active, amount=active.amount / 2)
+    return Selection(
+        tuple(
+            narrowed(active, tuple(value.shape)) if wanted else nothing(layer, value)
+            for wanted, value in zip(own, layer.inputs)
         )
-    return Selection(tuple(parts))
+    )
 
 
-def _none(layer: Layer, value: torch.Tensor) -> torch.Tensor | None:
-    return None if layer.active.amount is None else torch.zeros_like(value, dtype=torch.float32)
+def decompose(call: Call) -> Parts:
+    """The operands that are no gates share the product; a square is a map of its own."""
+    if len(call.inputs) == 1:
+        return element_wise(call)
+    return bilinear(call, followed(call.node, Selector()))
 
 
 register(
@@ -83,4 +103,5 @@ register(
         refuse=refuse,
     ),
     select,
+    decompose,
 )

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from netpaths.graph import Family, Node
+from netpaths.rules.frozen import affine
 from netpaths.rules.rule import Active, Layer, Selection, register
 
 
@@ -126,4 +127,5 @@ register(
         operations=MOVES,
     ),
     select,
+    affine,
 )

@@ -13,6 +13,7 @@ from netpaths import kernels
 from netpaths.errors import BadOption
 from netpaths.graph import Family, Node, register_family
 from netpaths.kernels import Chosen
+from netpaths.rules.frozen import FROZEN, Frozen
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,17 @@ class Selector:
     theta: share of the target that the chosen contributions must cover, in (0, 1]. target: "contributions", the
     sum of all products without the bias (the artifact's reading), or "neuron", the neuron's value (Qiu et al. 2019,
     Eq. 1). ties: the maxima a max-pool keeps, "first" (the one autograd picks) or "all" (the artifact). merge: at a
-    residual addition, "select" among the operands (the artifact) or keep "all".
+    residual addition, "select" among the operands (the artifact) or keep "all". attention: the path follows the
+    "values" that a pattern mixes, or "all": the pattern too, through its softmax to queries and keys. gates: of a
+    product of two activations it follows the "signal", the operand that is no bounded gate, or "both".
     """
 
     theta: float = 0.5
     target: Literal["contributions", "neuron"] = "contributions"
     ties: Literal["first", "all"] = "first"
     merge: Literal["select", "all"] = "select"
+    attention: Literal["values", "all"] = "values"
+    gates: Literal["signal", "both"] = "signal"
 
     def check(self) -> None:
         """Raise BadOption naming the first option out of range."""
@@ -38,6 +43,8 @@ class Selector:
             ("target", ("contributions", "neuron")),
             ("ties", ("first", "all")),
             ("merge", ("select", "all")),
+            ("attention", ("values", "all")),
+            ("gates", ("signal", "both")),
         ):
             if getattr(self, name) not in allowed:
                 raise BadOption(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
@@ -79,10 +86,16 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A rule's answer: the active neurons of every input, and the synapses where outputs combine inputs."""
+    """A rule's answer.
+
+    inputs: the active neurons of every input. synapses: where outputs combine inputs, what was chosen. routing:
+    (batch, *pattern shape) bool, the entries of an attention pattern that the path follows to queries and keys; or
+    None where it follows none.
+    """
 
     inputs: tuple[Active, ...]
     synapses: Chosen | None = None
+    routing: torch.Tensor | None = None
 
 
 Select = Callable[[Layer], Selection]
@@ -90,7 +103,9 @@ Select = Callable[[Layer], Selection]
 RULES: dict[str, Select] = {}
 
 
-def register(family: Family, select: Select) -> None:
-    """Make ``family`` known to tracing and ``select`` its rule."""
+def register(family: Family, select: Select, frozen: Frozen | None = None) -> None:
+    """Make ``family`` known to tracing, ``select`` its rule and ``frozen`` what its values are made of."""
     register_family(family)
     RULES[family.name] = select
+    if frozen is not None:
+        FROZEN[family.name] = frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -10,11 +11,13 @@ import torch
 from netpaths import kernels
 from netpaths.graph import Family, Field, Node
 from netpaths.kernels import Sums
+from netpaths.rules.add import carried_by
 from netpaths.rules.add import field as operand_field
+from netpaths.rules.frozen import affine
 from netpaths.rules.product import narrowed
 from netpaths.rules.product import refuse as refuse_layouts
 from netpaths.rules.rule import Active, Layer, Selection, register
-from netpaths.rules.windows import problem_of
+from netpaths.rules.windows import carried, problem_of, sources
 
 
 def summed_axes(node: Node) -> list[int]:
@@ -48,9 +51,13 @@ def select(layer: Layer) -> Selection:
     order = [axis for axis in range(x.dim()) if axis not in axes] + axes
     moved = x.permute(order)
     chosen = kernels.select(problem_of(layer, moved, None))
-    reached = chosen.reached[0].reshape(moved.shape).permute(_inverse(order))
-    amount = None if layer.active.amount is None else reached.float()
-    return Selection((Active(reached.contiguous(), None, amount),), chosen)
+    if chosen.values is not None and layer.node.operation == "mean":
+        chosen = replace(chosen, values=chosen.values / prod(x.shape[axis] for axis in axes))
+    back = _inverse(order)
+    mask, amount = chosen.reached[0].reshape(moved.shape).permute(back).contiguous(), None
+    if chosen.values is not None:
+        amount = carried(sources(layer, chosen), chosen.values, moved.shape).permute(back).contiguous()
+    return Selection((Active(mask, None, amount),), chosen)
 
 
 def _inverse(order: Sequence[int]) -> list[int]:
@@ -74,7 +81,10 @@ def select_operands(layer: Layer) -> Selection:
             active.amount is not None,
         )
     )
-    parts = (Active(mask, None, None if active.amount is None else active.amount * mask) for mask in chosen.reached)
+    parts = (
+        Active(mask, None, carried_by(chosen, operand, layer.output.shape))
+        for operand, mask in enumerate(chosen.reached)
+    )
     return Selection(tuple(narrowed(part, tuple(value.shape)) for part, value in zip(parts, layer.inputs)), chosen)
 
 
@@ -86,6 +96,7 @@ def refuse_operands(node: Node) -> str | None:
 register(
     Family("sum", "sums and means over any axes of an image", operations=("sum", "mean"), refuse=refuse, field=field),
     select,
+    affine,
 )
 register(
     Family(
@@ -97,4 +108,5 @@ register(
         field=operand_field,
     ),
     select_operands,
+    affine,
 )
