@@ -91,12 +91,7 @@ class Graph:
         check_weights(model)
         example = _pair_of_images(example)
         self.folded: Mapping[str, str] = {}
-        try:
-            if recomputes_weights(model):
-                raise UnsupportedOperation("weights that a hook recomputes are not in the modules")
-            self._trace(model, example, fold)
-        except UnsupportedOperation as refusal:
-            self._export(model, example, fold, refusal)
+        self._export(model, example, fold)
         self.input = next(iter(self.nodes))
         self.input_shape = self.nodes[self.input].shape
         self.dtype = example.dtype
@@ -114,14 +109,11 @@ class Graph:
         self.output = self._find_output()
         check_faithful(self.module, reference, example, values[self.output])
 
-    def _export(self, model: nn.Module, example: torch.Tensor, fold: bool, refusal: UnsupportedOperation) -> None:
-        """Read what the network computes; raises ``refusal`` where that has no rule either."""
-        try:
-            self.module = export_module(model, example)
-            folded = fold_exported(self.module) if fold else {}
-            nodes = bind_exported(self.module, model)
-        except UnsupportedOperation as own:
-            raise refusal from own
+    def _export(self, model: nn.Module, example: torch.Tensor, fold: bool) -> None:
+        """Read what the network computes."""
+        self.module = export_module(model, example)
+        folded = fold_exported(self.module) if fold else {}
+        nodes = bind_exported(self.module, model)
         self.folded = {norm.name: node_name(layer) for norm, layer in folded.items()}
         with torch.no_grad():
             answer = self.module(example)
