@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -119,7 +120,8 @@ class _Binding:
 
         schema = getattr(fx_node.target, "_schema", None)
         if schema is None:
-            return {"args": fx.map_arg(fx_node.args, resolve)}
+            given = inspect.signature(fx_node.target).bind(*fx_node.args, **fx_node.kwargs)  # type: ignore[arg-type]
+            return dict(fx.map_arg(dict(given.arguments), resolve))
         bound = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
         bound.update(zip((argument.name for argument in schema.arguments), fx.map_arg(fx_node.args, resolve)))
         bound.update(fx.map_arg(dict(fx_node.kwargs), resolve))

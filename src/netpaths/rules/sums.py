@@ -48,12 +48,13 @@ def select(layer: Layer) -> Selection:
     order = [axis for axis in range(x.dim()) if axis not in axes] + axes
     moved = x.permute(order)
     chosen = kernels.select(problem_of(layer, moved, None))
-    reached = chosen.reached[0].reshape(moved.shape).permute(_inverse(order))
+    reached = chosen.reached[0].reshape(moved.shape).permute(inverse(order))
     amount = None if layer.active.amount is None else reached.float()
     return Selection((Active(reached.contiguous(), None, amount),), chosen)
 
 
-def _inverse(order: Sequence[int]) -> list[int]:
+def inverse(order: Sequence[int]) -> list[int]:
+    """The order that undoes a permutation of axes."""
     return [order.index(axis) for axis in range(len(order))]
 
 

@@ -1,0 +1,117 @@
+"""Choices: the winner alone, the first of equals — maxima over axes or of two operands, and `where`.
+
+A minimum is the maximum of what is negated. A constant may win; the path ends there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from netpaths import kernels
+from netpaths.graph import Family, Node
+from netpaths.rules.product import narrowed
+from netpaths.rules.product import refuse as refuse_layouts
+from netpaths.rules.rule import Active, Layer, Selection, register
+from netpaths.rules.sums import field, inverse, refuse, summed_axes
+from netpaths.rules.windows import problem_of
+
+
+def select(layer: Layer) -> Selection:
+    """The largest of the values that every active output is the maximum of."""
+    x, axes = layer.inputs[0].detach(), summed_axes(layer.node)
+    order = [axis for axis in range(x.dim()) if axis not in axes] + axes
+    moved = x.permute(order).contiguous()
+    chosen = kernels.largest(problem_of(layer, moved, None), layer.selector.ties == "all")
+    back = inverse(order)
+    reached = chosen.reached[0].reshape(moved.shape).permute(back).contiguous()
+
+    def spread(value: torch.Tensor) -> torch.Tensor:
+        whole = value.reshape(*moved.shape[: len(moved.shape) - len(axes)], *(1 for _ in axes))
+        return whole.expand(moved.shape).permute(back)
+
+    active = layer.active
+    turned = None if active.reversed is None else reached & spread(active.reversed)
+    amount = None if active.amount is None else spread(active.amount) * reached
+    return Selection((Active(reached, turned, amount),), chosen)
+
+
+def select_larger(layer: Layer) -> Selection:
+    """The larger of two operands, of which one may be a constant."""
+    names = ("input", "other")
+    active, given, values = layer.active, iter(layer.inputs), []
+    for name in names:
+        value = layer.node.arguments[name]
+        values.append(next(given).detach() if isinstance(value, str) else layer.node.layout.images(value[None]))
+    first = values[0] >= values[1]
+    every = layer.selector.ties == "all"
+    won = (first, (values[1] >= values[0]) if every else ~first)
+    return Selection(
+        tuple(
+            narrowed(_kept(active, wins.expand(active.mask.shape)), tuple(value.shape))
+            for name, wins, value in zip(names, won, values)
+            if isinstance(layer.node.arguments[name], str)
+        )
+    )
+
+
+def select_by_condition(layer: Layer) -> Selection:
+    """The operand that the condition, which is frozen, has picked."""
+    names, given = ("condition", "input", "other"), iter(layer.inputs)
+    values = {name: next(given) for name in names if isinstance(layer.node.arguments[name], str)}
+    condition, active = values["condition"].bool(), layer.active
+    nothing = torch.zeros_like(condition)
+    parts = {"condition": Active(nothing, None, None if active.amount is None else nothing.float())}
+    for name, wins in (("input", condition), ("other", ~condition)):
+        if name in values:
+            picked = _kept(active, wins.expand(active.mask.shape))
+            parts[name] = narrowed(picked, tuple(values[name].shape))
+    return Selection(tuple(parts[name] for name in values))
+
+
+def _kept(active: Active, wins: torch.Tensor) -> Active:
+    turned, amount = active.reversed, active.amount
+    return replace(
+        active,
+        mask=active.mask & wins,
+        reversed=None if turned is None else turned & wins,
+        amount=None if amount is None else amount * wins,
+    )
+
+
+def refuse_larger(node: Node) -> str | None:
+    """Operands whose images lie alike, one after the other."""
+    if len(node.inputs) == 2:
+        return refuse_layouts(node)
+    return None if node.layout.plain else "a maximum with a constant over parts of an image"
+
+
+def depends(node: Node) -> bool:
+    """Whether a condition depends on the input."""
+    return isinstance(node.arguments.get("condition"), str)
+
+
+register(
+    Family("choice", "maxima and minima over any axes of an image", operations=("amax",), refuse=refuse, field=field),
+    select,
+)
+register(
+    Family(
+        "larger",
+        "the larger or smaller of two activations, or of an activation and a constant",
+        operations=("maximum",),
+        refuse=refuse_larger,
+    ),
+    select_larger,
+)
+register(
+    Family(
+        "condition",
+        "where a condition that depends on the input picks",
+        operations=("where",),
+        takes=depends,
+        refuse=lambda node: refuse_layouts(node) if len(node.inputs) > 1 else None,
+    ),
+    select_by_condition,
+)
