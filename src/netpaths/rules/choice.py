@@ -40,10 +40,12 @@ def select(layer: Layer) -> Selection:
 def select_larger(layer: Layer) -> Selection:
     """The larger of two operands, of which one may be a constant."""
     names = ("input", "other")
-    active, given, values = layer.active, iter(layer.inputs), []
+    node, active, given, values = layer.node, layer.active, iter(layer.inputs), []
+    whole = node.layout.back(layer.output[:1]).shape
     for name in names:
-        value = layer.node.arguments[name]
-        values.append(next(given).detach() if isinstance(value, str) else layer.node.layout.images(value[None]))
+        value = node.arguments[name]
+        constant = None if isinstance(value, str) else node.layout.images(value.detach().expand(whole))
+        values.append(next(given).detach() if constant is None else constant)
     first = values[0] >= values[1]
     every = layer.selector.ties == "all"
     won = (first, (values[1] >= values[0]) if every else ~first)
@@ -51,7 +53,7 @@ def select_larger(layer: Layer) -> Selection:
         tuple(
             narrowed(_kept(active, wins.expand(active.mask.shape)), tuple(value.shape))
             for name, wins, value in zip(names, won, values)
-            if isinstance(layer.node.arguments[name], str)
+            if isinstance(node.arguments[name], str)
         )
     )
 
@@ -82,9 +84,7 @@ def _kept(active: Active, wins: torch.Tensor) -> Active:
 
 def refuse_larger(node: Node) -> str | None:
     """Operands whose images lie alike, one after the other."""
-    if len(node.inputs) == 2:
-        return refuse_layouts(node)
-    return None if node.layout.plain else "a maximum with a constant over parts of an image"
+    return refuse_layouts(node) if len(node.inputs) == 2 else None
 
 
 def depends(node: Node) -> bool:

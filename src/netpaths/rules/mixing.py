@@ -6,6 +6,7 @@ gate, or both. In scaled dot-product attention the pattern is recomputed from qu
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod, sqrt
 
 import torch
@@ -19,6 +20,8 @@ from netpaths.rules.rule import Active, Layer, Selection, register
 
 def refuse(node: Node) -> str | None:
     """Images that lie alike, outside of the two axes that are multiplied."""
+    if len(node.inputs) == 1:
+        return _refuse_constant(node)
     if any(layout != node.layout for layout in node.input_layouts):
         return "operands whose images lie differently"
     if len({len(shape) for shape in (*node.input_shapes, node.shape)}) != 1 or len(node.shape) < 2:
@@ -26,8 +29,23 @@ def refuse(node: Node) -> str | None:
     return None
 
 
+def _refuse_constant(node: Node) -> str | None:
+    """Images in front, or along the axis of the activation that the product keeps."""
+    active_first = isinstance(node.arguments["input"], str)
+    constant = node.arguments["other" if active_first else "input"]
+    if node.input_layouts[0] != node.layout or constant.dim() < 2:
+        return "a product that moves images"
+    rank = len(node.shape) + (node.layout.parts == 1)
+    if node.layout.plain:
+        alone = constant.dim() < rank or constant.shape[0] == 1
+        return None if alone and rank > 2 else "a constant for each image"
+    return None if node.layout.axis == rank - (2 if active_first else 1) else "a product over parts of an image"
+
+
 def select(layer: Layer) -> Selection:
     """The smallest sufficient set of products of every active output."""
+    if len(layer.inputs) == 1:
+        return _select_constant(layer)
     first, second = (value.detach() for value in layer.inputs)
     gates = tuple(is_gate(parent) for parent in layer.node.parents)
     both = gates[0] == gates[1]
@@ -35,6 +53,21 @@ def select(layer: Layer) -> Selection:
     nothing = (torch.zeros_like(value, dtype=torch.bool) for value in (first, second))
     parts = [part if both or not gate else none for part, gate, none in zip((left, right), gates, nothing)]
     return Selection(tuple(Active(part, None, _amount(layer, part)) for part in parts))
+
+
+def _select_constant(layer: Layer) -> Selection:
+    """What active outputs choose of the activation that a constant multiplies."""
+    node, x, active = layer.node, layer.inputs[0].detach(), layer.active
+    first = isinstance(node.arguments["input"], str)
+    constant = node.arguments["other" if first else "input"].detach().to(x)
+    if not node.layout.plain and node.layout.parts == 1:  # the axis of images was the only one kept
+        axis = -2 if first else -1
+        turned = None if active.reversed is None else active.reversed.unsqueeze(axis)
+        active = Active(active.mask.unsqueeze(axis), turned, active.amount)
+        layer, x = replace(layer, output=layer.output.unsqueeze(axis), active=active), x.unsqueeze(axis)
+    part = _reached(layer, x, constant)[0] if first else _reached(layer, constant, x)[1]
+    part = part.reshape(layer.inputs[0].shape)
+    return Selection((Active(part, None, _amount(layer, part)),))
 
 
 def select_attention(layer: Layer) -> Selection:
@@ -82,8 +115,12 @@ def _reached(layer: Layer, first: torch.Tensor, second: torch.Tensor) -> tuple[t
     left = torch.zeros(groups * n * k, dtype=torch.bool, device=first.device)
     left[chosen.synapses // k // m * k + chosen.synapses % k] = True
     right = chosen.reached[0].reshape(*lead, k, m)
-    left = left.reshape(*lead, n, k)
-    return narrowed(Active(left), tuple(first.shape)).mask, narrowed(Active(right), tuple(second.shape)).mask
+    return _narrowed(left.reshape(*lead, n, k), first), _narrowed(right, second)
+
+
+def _narrowed(reached: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    shape = (*(1 for _ in range(reached.dim() - value.dim())), *value.shape)
+    return narrowed(Active(reached), shape).mask
 
 
 register(
@@ -91,7 +128,6 @@ register(
         "mixing",
         "matrix products of two activations: the one that is no gate is followed, or both",
         operations=("matmul",),
-        takes=lambda node: len(node.inputs) == 2,
         refuse=refuse,
     ),
     select,

@@ -18,9 +18,13 @@ from netpaths.rules.affine import pass_through
 from netpaths.rules.rule import Active, Layer, Selection, register
 
 
+LAST = ("layer_norm", "rms_norm", "_fused_rms_norm")
+"""Norms over the last axes."""
+
+
 def refuse(node: Node) -> str | None:
     """Maps of whole images."""
-    if node.operation == "layer_norm":
+    if node.operation in LAST:
         return None
     return None if node.layout.plain else "a group norm over parts of an image"
 
@@ -40,7 +44,7 @@ def _scale(node: Node, device: torch.device) -> torch.Tensor:
     if not isinstance(weight, torch.Tensor):
         return torch.ones((), device=device)
     return (
-        weight.detach() if node.operation == "layer_norm" else weight.detach().reshape(-1, *(1 for _ in node.shape[1:]))
+        weight.detach() if node.operation in LAST else weight.detach().reshape(-1, *(1 for _ in node.shape[1:]))
     )
 
 
@@ -79,6 +83,20 @@ def _averaged(flat: torch.Tensor, mean: torch.Tensor, active: torch.Tensor, thet
     return kernels.select(problem).reached[0].reshape(flat.shape)
 
 
+def select_scale(layer: Layer) -> Selection:
+    """The same neurons, turned round where the scale is negative."""
+    return pass_through(layer, _scale(layer.node, layer.output.device))
+
+
+register(
+    Family(
+        "scale normalisation",
+        "root mean square norm: a frozen scale alone",
+        operations=("rms_norm",),
+        refuse=refuse,
+    ),
+    select_scale,
+)
 register(
     Family(
         "normalisation",

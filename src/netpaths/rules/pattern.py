@@ -19,7 +19,7 @@ def select(layer: Layer) -> Selection:
 register(
     Family(
         "pattern",
-        "softmax inside a network, norms and deviations: frozen, paths do not go through them",
+        "softmax inside a network, norms, deviations, comparisons: frozen, paths do not go through them",
         frozen=True,
         operations=(
             "softmax",
@@ -32,6 +32,18 @@ register(
             "std",
             "var",
             "exp",
+            "log",
+            "gt",
+            "ge",
+            "lt",
+            "le",
+            "eq",
+            "ne",
+            "logical_and",
+            "logical_or",
+            "logical_not",
+            "bitwise_not",
+            "sign",
         ),
     ),
     select,

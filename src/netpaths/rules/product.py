@@ -19,7 +19,7 @@ STEPS = ("rearrangement", "scaling", "identity")
 
 def is_gate(node: Node) -> bool:
     """Whether the node's values are a bounded gate or a frozen statistic."""
-    if node.operation in BOUNDED or (node.family is not None and node.family.frozen):
+    if node.operation in BOUNDED or node.frozen:
         return True
     passes = node.family is not None and node.family.name in STEPS and len(node.parents) == 1
     return passes and is_gate(node.parents[0])
