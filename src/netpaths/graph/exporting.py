@@ -19,6 +19,7 @@ from torch import fx, nn
 from netpaths.errors import BadInput, NetpathsError, UnsupportedOperation
 from netpaths.graph.copying import evaluation_copy
 from netpaths.graph.spelling import CANONICAL, FILLED, IDENTITIES, pieces
+from netpaths.graph.writing import mutates, static_fill, without_writes
 
 aten = torch.ops.aten
 
@@ -42,7 +43,9 @@ def export_module(model: nn.Module, example: torch.Tensor) -> fx.GraphModule:
     UnsupportedOperation where it branches on the values of its input.
     """
     program = _exported(evaluation_copy(model), example)
-    if any(_mutates(node) or node.target is aten.einsum.default for node in program.graph.nodes):
+    functional = without_writes(program.graph, program.graph_signature.user_inputs)
+    program.graph_module.recompile()
+    if not functional or any(node.target is aten.einsum.default for node in program.graph.nodes):
         table = torch.export.default_decompositions()
         wanted = {aten.einsum.default: table[aten.einsum.default]} if aten.einsum.default in table else {}
         with warnings.catch_warnings():
@@ -89,10 +92,6 @@ def _place(error: Exception) -> str:
         if "/torch/" not in frame.filename and "/netpaths/" not in frame.filename and "<" not in frame.filename
     ]
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-
-
-def _mutates(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 class _Rebuilt:
@@ -158,9 +157,12 @@ class _Rebuilt:
         if node.target is operator.getitem and node.args[0] in self._results:
             self._rename(node, self._results[node.args[0]][node.args[1]])  # type: ignore[index]
             return
-        if not node.users or (sources and any(self._dropped(source) for source in sources)):
+        if (not node.users and not mutates(node)) or (sources and any(self._dropped(source) for source in sources)):
             return
-        if node.target in FILLED and self._fill(node):
+        if static_fill(node) and not mutates(node):
+            value = node.meta["val"]
+            number = FILLED[node.target](node)
+            self._known[node] = torch.full(tuple(value.shape), number, dtype=value.dtype, device=value.device)
             return
         if not sources or all(source in self._known for source in sources):
             values = fx.map_arg((node.args, node.kwargs), lambda source: self._known[source])
@@ -183,15 +185,6 @@ class _Rebuilt:
             self._known[node] = self._known[source]
         elif source in self._made:
             self._made[node] = self._made[source]
-
-    def _fill(self, node: fx.Node) -> bool:
-        """Whether a tensor filled with one number, whatever it reads, is a constant of known size."""
-        value, number = node.meta["val"], FILLED[node.target](node)
-        if number is None or not all(isinstance(size, int) for size in value.shape):
-            return False
-        device = value.device
-        self._known[node] = torch.full(tuple(value.shape), number, dtype=value.dtype, device=device)
-        return True
 
     def _dropped(self, source: fx.Node) -> bool:
         several = isinstance(source.meta.get("val"), (tuple, list))
