@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -88,13 +89,14 @@ class _Binding:
             return
         node = self._node(fx_node, name, operation, layout, sources)
         family = _family_of(operation, node)
+        only_frozen = all(parent.frozen for parent in node.parents)
+        if only_frozen and (family is None or family.weighted):
+            family = FAMILIES["pattern"]
         if family is None:
             self._refuse(fx_node, operation, "")
             return
         node = replace(node, family=family, call=partial(self._run, fx_node) if family.remaps else None)
         reason = family.refuse(node)
-        if family.weighted and any(_frozen(parent) for parent in node.parents):
-            reason = "reads a softmax or a statistic, through which paths do not go"
         if reason:
             self._refuse(fx_node, operation, reason)
             return
@@ -136,7 +138,8 @@ class _Binding:
             return {"module": self.module.get_submodule(str(fx_node.target))}
         schema = getattr(fx_node.target, "_schema", None)
         if schema is None:
-            return {"args": fx.map_arg(fx_node.args, resolve)}
+            given = inspect.signature(fx_node.target).bind(*fx_node.args, **fx_node.kwargs)  # type: ignore[arg-type]
+            return dict(fx.map_arg(dict(given.arguments), resolve))
         bound = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
         bound.update(zip((argument.name for argument in schema.arguments), fx.map_arg(fx_node.args, resolve)))
         bound.update(fx.map_arg(dict(fx_node.kwargs), resolve))
@@ -170,13 +173,6 @@ class _Binding:
 
         args, kwargs = fx.map_arg((fx_node.args, fx_node.kwargs), resolve)
         return self._layouts[fx_node].images(fx_node.target(*args, **kwargs))  # type: ignore[operator]
-
-
-def _frozen(node: Node) -> bool:
-    """Whether the node's values are frozen, or moved and scaled frozen ones."""
-    if node.family is None or len(node.parents) != 1:
-        return False
-    return node.family.frozen or (not node.layer and _frozen(node.parents[0]))
 
 
 def place_of(fx_node: fx.Node) -> str:
@@ -227,6 +223,8 @@ def logits_of(module: Canonical, nodes: dict[str, Node]) -> str:
     node = nodes[name]
     if len(node.shape) != 1 or not node.layout.plain:
         raise BadInput(f"the model must return logits (batch, classes), it returns {('batch', *node.shape)}")
+    if node.frozen:
+        raise UnsupportedOperation("the logits are computed from a softmax or a statistic, through which no path goes")
     if node.shape[0] == 1:
         raise BadInput(
             "the model returns one logit: wrap it so that it returns one for each of its two classes, "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,12 +19,22 @@ from netpaths.errors import BadInput, NetpathsError, UnsupportedOperation
 from netpaths.graph.copying import evaluation_copy, out_of_place
 from netpaths.graph.faithful import agree
 from netpaths.graph.module import Canonical, hold, reread
-from netpaths.graph.spelling import CANONICAL, IDENTITIES, pieces
+from netpaths.graph.spelling import CANONICAL, FILLED, IDENTITIES, pieces
+from netpaths.graph.writing import mutates, static_fill, without_writes
 
 aten = torch.ops.aten
 
 MOST_IMAGES = 1 << 20
 """The largest batch an exported network is asked to take."""
+
+AUTOCAST = 4
+"""Where a block of autocast keeps what it runs, behind device, type, whether it is on, and whether it caches."""
+
+BLOCKS: dict[Any, int] = {
+    torch.ops.higher_order.wrap_with_set_grad_enabled: 1,
+    torch.ops.higher_order.wrap_with_autocast: AUTOCAST,
+}
+"""Operations that run other operations, and which argument holds those."""
 
 
 def export_module(model: nn.Module, example: torch.Tensor) -> Canonical:
@@ -45,7 +55,9 @@ def export_module(model: nn.Module, example: torch.Tensor) -> Canonical:
 
 def _followed(model: nn.Module, example: torch.Tensor) -> Canonical:
     program = _exported(model, example)
-    if any(_mutates(node) or node.target is aten.einsum.default for node in program.graph.nodes):
+    functional = without_writes(program.graph, program.graph_signature.user_inputs)
+    program.graph_module.recompile()
+    if not functional or any(node.target is aten.einsum.default for node in program.graph.nodes):
         table = torch.export.default_decompositions()
         wanted = {aten.einsum.default: table[aten.einsum.default]} if aten.einsum.default in table else {}
         with warnings.catch_warnings():
@@ -94,10 +106,6 @@ def _place(error: Exception) -> str:
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
-def _mutates(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
 class _Rebuilt:
     """An exported program as a plain module: constants folded, copies gone, one spelling for one operation."""
 
@@ -108,10 +116,9 @@ class _Rebuilt:
         self._names: dict[fx.Node, str] = {}
         self._made: dict[fx.Node, fx.Node] = {}
         self._attributes: dict[str, fx.Node] = {}
+        self._results: dict[fx.Node, Sequence[Any]] = {}
         self._read_placeholders(program)
-        for node in program.graph.nodes:
-            if node.op == "call_function":
-                self._add(node)
+        self._add_all(program.graph_module)
         self.graph.output(self._result(program))
         self.graph.eliminate_dead_code()
         self.module = Canonical(self.root.eval(), self.graph)
@@ -133,9 +140,41 @@ class _Rebuilt:
             else:
                 self._made[node] = self.graph.node_copy(node)
 
+    def _add_all(self, owner: fx.GraphModule) -> None:
+        for node in owner.graph.nodes:
+            if node.op == "call_function" and node.target in BLOCKS:
+                self._add_block(owner, node)
+            elif node.op == "call_function":
+                self._add(node)
+
+    def _add_block(self, owner: fx.GraphModule, node: fx.Node) -> None:
+        """The operations inside ``with torch.no_grad()`` and the like, where the block stands."""
+        skipped = BLOCKS[node.target]
+        if skipped == AUTOCAST and node.args[2] is not False:
+            raise UnsupportedOperation(f"the model computes in {node.args[1]} by autocast of its own: switch that off")
+        inner = getattr(owner, str(node.args[skipped].target))  # type: ignore[union-attr]
+        given = node.args[skipped + 1 :]
+        places = [own for own in inner.graph.nodes if own.op == "placeholder"]
+        for place, source in zip(places, given):
+            kept = self._known if source in self._known else self._made
+            kept[place] = kept[source]  # type: ignore[index]
+            if source in self._names:
+                self._names[place] = self._names[source]  # type: ignore[index]
+        self._add_all(inner)
+        returned = next(own for own in inner.graph.nodes if own.op == "output").args[0]
+        self._results[node] = returned if isinstance(returned, (tuple, list)) else (returned,)
+
     def _add(self, node: fx.Node) -> None:
         sources = node.all_input_nodes
-        if not node.users or (sources and any(self._dropped(source) for source in sources)):
+        if node.target is operator.getitem and node.args[0] in self._results:
+            self._rename(node, self._results[node.args[0]][node.args[1]])  # type: ignore[index]
+            return
+        if (not node.users and not mutates(node)) or (sources and any(self._dropped(source) for source in sources)):
+            return
+        if static_fill(node) and not mutates(node):
+            value = node.meta["val"]
+            number = FILLED[node.target](node)
+            self._known[node] = torch.full(tuple(value.shape), number, dtype=value.dtype, device=value.device)
             return
         if not sources or all(source in self._known for source in sources):
             values = fx.map_arg((node.args, node.kwargs), lambda source: self._known[source])
@@ -150,26 +189,36 @@ class _Rebuilt:
             return
         if isinstance(node.meta.get("val"), (tuple, list)):
             return  # its pieces are operations of their own
-        self._made[node] = self._canonical(node)
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self._value)
+        self._made[node] = self._canonical(node, node.target, args, kwargs)
+
+    def _rename(self, node: fx.Node, source: fx.Node) -> None:
+        if source in self._known:
+            self._known[node] = self._known[source]
+        elif source in self._made:
+            self._made[node] = self._made[source]
 
     def _dropped(self, source: fx.Node) -> bool:
         several = isinstance(source.meta.get("val"), (tuple, list))
         return source not in self._known and source not in self._made and not several
 
-    def _canonical(self, node: fx.Node) -> fx.Node:
-        args, kwargs = fx.map_arg((node.args, node.kwargs), self._value)
-        change = CANONICAL.get(node.target)
+    def _canonical(self, node: fx.Node, target: Any, args: tuple[Any, ...], kwargs: Any) -> fx.Node:
+        change = CANONICAL.get(target)
         if change is None:
-            return self._call(node, node.target, args, kwargs)  # type: ignore[arg-type]
+            return self._call(node, target, args, kwargs)
         return change(Rewriter(self, node), *args, **kwargs)
 
     def _piece(self, node: fx.Node) -> fx.Node:
         whole, index = node.args
         args, kwargs = fx.map_arg((whole.args, whole.kwargs), self._value)  # type: ignore[union-attr]
-        target, arguments = pieces(whole, int(index), args, kwargs)  # type: ignore[arg-type]
-        made = self._call(node, target, arguments, {})
-        made.meta = {**whole.meta, "val": node.meta["val"]}  # type: ignore[union-attr]
-        return made
+        found = pieces(whole, int(index), args, kwargs)  # type: ignore[arg-type]
+        if found is None:  # left to be refused with all others
+            self._made[whole] = self._call(whole, whole.target, args, kwargs)  # type: ignore[index,union-attr,arg-type]
+            return self._call(node, operator.getitem, (self._made[whole], index), {})  # type: ignore[index]
+        target, arguments = found
+        meta = {**whole.meta, "val": node.meta["val"]}  # type: ignore[union-attr]
+        node.meta = meta
+        return self._canonical(node, target, arguments, {})
 
     def _call(self, like: fx.Node, target: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> fx.Node:
         made = self.graph.call_function(target, args, kwargs)
@@ -185,7 +234,19 @@ class _Rebuilt:
         value = self._known[source]
         if not isinstance(value, torch.Tensor):
             return value
-        return self.attribute(self._names.get(source, f"constants.{source.name}"), value)
+        return self.attribute(self._names.get(source, f"constants.value_{source.name}"), value)
+
+    def size(self, size: torch.SymInt) -> fx.Node:
+        """The node that computes a size that counts images."""
+        images = next(node for node in self.graph.nodes if node.op == "placeholder")
+        batch = images.meta["val"].shape[0]
+        parts = size.node.expr / batch.node.expr
+        made = self.graph.call_function(aten.sym_size.int, (images, 0))
+        made.meta["val"] = batch
+        if parts != 1:
+            made = self.graph.call_function(operator.mul, (made, int(parts)))
+            made.meta["val"] = size
+        return made
 
     def attribute(self, name: str, value: torch.Tensor) -> fx.Node:
         """The node that reads ``value``, held by the module under ``name``."""
@@ -220,12 +281,41 @@ class Rewriter:
         self._owner, self.node = owner, node
 
     def call(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
-        """An operation that stands where the node did; the last one added carries the node's value."""
+        """An operation that stands where the node did and has its value."""
+        return self._owner._canonical(self.node, target, args, kwargs)
+
+    def last(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
+        """Likewise, for an operation that is as it should be."""
         return self._owner._call(self.node, target, args, kwargs)
+
+    def step(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
+        """An operation on the way to the node's value, with a value of its own."""
+        mode = self.node.meta["val"].fake_mode
+
+        def value(source: fx.Node) -> Any:
+            held = source.meta["val"]
+            real = isinstance(held, torch.Tensor) and not isinstance(held, type(self.node.meta["val"]))
+            return mode.from_tensor(held) if real else held
+
+        given = fx.map_arg((args, kwargs), value)
+        with mode, torch.no_grad():
+            found = target(*given[0], **given[1])
+        made = self._owner._call(self.node, target, args, kwargs)
+        made.meta["val"] = found
+        return made
+
+    def sizes(self) -> list[Any]:
+        """The sizes of the node's value: numbers, and operations that read the batch."""
+        return [size if isinstance(size, int) else self._owner.size(size) for size in self.node.meta["val"].shape]
+
+    def filled(self, number: Any) -> fx.Node:
+        """A tensor of the node's sizes that holds one number and reads the batch alone."""
+        value = self.node.meta["val"]
+        return self.last(aten.full.default, self.sizes(), number, dtype=value.dtype, device=value.device)
 
     def constant(self, value: torch.Tensor) -> fx.Node:
         """A new constant."""
-        return self._owner.attribute(f"constants.{self.node.name}_{len(self._owner._attributes)}", value)
+        return self._owner.attribute(f"constants.value_{self.node.name}_{len(self._owner._attributes)}", value)
 
     def held(self, node: Any) -> torch.Tensor | None:
         """The constant that a node reads, or None."""

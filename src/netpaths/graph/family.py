@@ -28,7 +28,7 @@ class Family:
 
     frozen: whether paths do not go through it, so that it may scale other values and be nothing else.
     operations: names of the ATen operations an exported network knows it by. takes: which of their calls are its own,
-    where several families share an operation.
+    where several families share an operation. weight: the weight (outputs, inputs of a group, *kernel) of its calls.
     name: the field's word for it. summary: one line for the table of supported operations. modules: classes, with
     the attribute names to read as arguments. functions, methods: callables and tensor-method names with their
     signatures. refuse: why a call is not supported, or None. field: the receptive fields, where outputs combine
@@ -49,6 +49,7 @@ class Family:
     frozen: bool = False
     operations: tuple[str, ...] = ()
     takes: Callable[[Node], bool] = lambda node: True
+    weight: Callable[[Node], Any] = lambda node: node.arguments["weight"]
 
 
 FAMILIES: dict[str, Family] = {}

@@ -53,10 +53,17 @@ class Node:
         """Whether it is a linear or convolution layer: these carry weights, and detectors look at them alone."""
         return self.family is not None and self.family.weighted
 
-    @property
+    @cached_property
+    def frozen(self) -> bool:
+        """Whether paths do not go through the node: a pattern, or what is computed from patterns alone."""
+        if self.family is None or not self.parents:
+            return False
+        return self.family.frozen or all(parent.frozen for parent in self.parents)
+
+    @cached_property
     def weight(self) -> torch.Tensor:
-        """The weight, with batch norm folded in where the graph folded it."""
-        weight = self.arguments["weight"]
+        """The weight (outputs, inputs of a group, *kernel), with batch norm folded in where the graph folded it."""
+        weight = None if self.family is None else self.family.weight(self)
         if not isinstance(weight, torch.Tensor):
             raise TypeError(f"{self.name} has no weight")
         return weight

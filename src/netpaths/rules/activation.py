@@ -44,8 +44,22 @@ def refuse(node: Node) -> str | None:
     return None
 
 
+def around_zero(node: Node) -> bool:
+    """Whether a clamp is zero at zero, as everything is that is no clamp."""
+    low, high = (next((node.arguments[name] for name in names if name in node.arguments), None) for names in BOUNDS)
+    return not any(isinstance(bound, (int, float)) for bound in (low, high)) or (
+        (low is None or low <= 0) and (high is None or high >= 0)
+    )
+
+
+BOUNDS = (("min_val", "min"), ("max_val", "max"))
+
+
 def refuse_dropout(node: Node) -> str | None:
-    """Dropout that stays on in evaluation mode is random."""
+    """Dropout that stays on in evaluation mode is random; whole numbers have no sign to follow."""
+    kind = node.arguments.get("dtype")
+    if isinstance(kind, torch.dtype) and not kind.is_floating_point:
+        return f"turns activations into {kind}"
     return "active in evaluation mode" if node.arguments.get("training") else None
 
 
@@ -96,8 +110,21 @@ register(
             "celu",
             "tanh",
             "clamp",
+            "clamp_min",
+            "clamp_max",
             "threshold",
+            "erf",
+            "atan",
+            "arctan",
+            "asinh",
+            "sinh",
+            "log1p",
+            "expm1",
+            "softshrink",
+            "hardshrink",
+            "rrelu",
         ),
+        takes=lambda node: not node.parents or around_zero(node),
         methods={"relu": "input", "tanh": "input", "clamp": "input min=None max=None"},
         refuse=refuse,
     ),
@@ -107,7 +134,7 @@ register(
 register(
     Family(
         "shifted activation",
-        "increasing but not zero at zero: sigmoid, hard sigmoid, softplus, log-sigmoid",
+        "increasing but not zero at zero: sigmoid, hard sigmoid, softplus, log-sigmoid, clamps between other bounds",
         modules={nn.Sigmoid: "", nn.Hardsigmoid: "", nn.Softplus: "", nn.LogSigmoid: ""},
         functions={
             torch.sigmoid: "input",
@@ -116,7 +143,7 @@ register(
             F.softplus: "input",
             F.logsigmoid: "input",
         },
-        operations=("sigmoid", "hardsigmoid", "softplus", "log_sigmoid"),
+        operations=("sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "clamp", "clamp_min", "clamp_max"),
         methods={"sigmoid": "input"},
     ),
     select_shifted,
@@ -132,6 +159,7 @@ register(
             F.dropout2d: "input p=0.5 training=True inplace=False",
             F.alpha_dropout: "input p=0.5 training=False inplace=False",
         },
+        operations=("to", "_to_copy", "type_as"),
         methods={"contiguous": "input", "clone": "input", "detach": "input", "float": "input"},
         refuse=refuse_dropout,
     ),

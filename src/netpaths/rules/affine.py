@@ -33,14 +33,15 @@ def select_batch_norm(layer: Layer) -> Selection:
     weight = layer.node.arguments["weight"]
     if weight is None:
         return pass_through(layer, torch.ones((), device=layer.output.device))
-    return pass_through(layer, weight.detach().reshape(-1, *(1 for _ in layer.node.shape[1:])))
+    axes = [1 if axis != layer.node.layout.split_axis(1) else -1 for axis in range(layer.output.dim())]
+    return pass_through(layer, weight.detach().reshape(axes))
 
 
 def refuse_batch_norm(node: Node) -> str | None:
     """Statistics of the batch would mix images."""
     if node.arguments.get("running_mean") is None or node.arguments.get("training"):
         return "normalises with the statistics of the batch; supported: running statistics"
-    return None
+    return "normalises the axis of images" if node.layout.axis == 1 else None
 
 
 def select_scaled(layer: Layer) -> Selection:
@@ -79,6 +80,8 @@ def refuse_product(node: Node) -> str | None:
         return "combines two activations; supported: a constant and an activation"
     if ("truediv" in node.operation or node.operation == "div") and not isinstance(node.arguments["input"], str):
         return "divides a constant by an activation"
+    if node.arguments.get("rounding_mode"):
+        return "rounds its quotient"
     return refuse_spread(node)
 
 

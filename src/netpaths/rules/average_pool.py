@@ -16,7 +16,7 @@ from torch import nn
 from netpaths import kernels
 from netpaths.graph import Family, Field, Node, rows_and_cols
 from netpaths.rules.frozen import affine
-from netpaths.rules.pooling import adaptive_field, global_field, window_field
+from netpaths.rules.pooling import adaptive_field, global_field, refuse_layout, window_field
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import activate, problem_of
 
@@ -31,7 +31,9 @@ def field(node: Node) -> Field:
 def refuse(node: Node) -> str | None:
     """A mean must run over all spatial axes."""
     if "dim" not in node.arguments:
-        return None
+        return refuse_layout(node)
+    if not node.layout.plain:
+        return "a mean over parts of an image"
     axes = len(node.input_shapes[0])
     dim = node.arguments["dim"]
     given = {d % (axes + 1) for d in ([dim] if isinstance(dim, int) else dim or [])}
@@ -85,7 +87,7 @@ FUNCTIONS: dict[Any, str] = {
 register(
     Family(
         "average pooling",
-        "1d and 2d, fixed, adaptive and global, means over all spatial axes, with padding and ceil_mode",
+        "1d to 3d, fixed, adaptive and global, means over all spatial axes, with padding and ceil_mode",
         modules={
             nn.AvgPool2d: FIXED_MODULE,
             nn.AvgPool1d: FIXED_MODULE,
@@ -94,7 +96,15 @@ register(
         },
         functions=FUNCTIONS,
         methods={"mean": "input dim=None keepdim=False"},
-        operations=("avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "mean"),
+        operations=(
+            "avg_pool1d",
+            "avg_pool2d",
+            "avg_pool3d",
+            "adaptive_avg_pool1d",
+            "adaptive_avg_pool2d",
+            "adaptive_avg_pool3d",
+            "mean",
+        ),
         takes=lambda node: "dim" not in node.arguments or refuse(node) is None,
         refuse=refuse,
         field=field,

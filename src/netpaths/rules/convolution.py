@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from netpaths.graph import Family, Field, Node, rows_and_cols, spatial, window_table
+from netpaths.graph import Family, Field, Node, window_table
 from netpaths.rules.frozen import weighted
+from netpaths.rules.pooling import along, as_map, rows_and_columns
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import select_windows
 
@@ -15,50 +18,68 @@ from netpaths.rules.windows import select_windows
 def field(node: Node) -> Field:
     """Receptive fields with stride, any padding, dilation and groups."""
     arguments, weight = node.arguments, node.weight
-    axes, parts = weight.dim() - 2, node.layout.parts
-    in_shape, out_shape = spatial(node.input_shapes[0][-axes - 1 :]), spatial(node.shape[-axes - 1 :])
-    kernel = (1, *weight.shape[2:])[-2:]
-    stride, dilation = (rows_and_cols(arguments[name], axes, 1) for name in ("stride", "dilation"))
+    axes = weight.dim() - 2
+    lengths = node.input_shapes[0][-axes:]
     tables = [
-        window_table(
-            in_shape[1 + axis],
-            out_shape[1 + axis],
-            kernel[axis],
-            stride[axis],
-            dilation[axis],
-            _border(arguments["padding"], axis - (2 - axes), axes, kernel[axis], dilation[axis]),
-            arguments.get("padding_mode") or "zeros",
-        )
-        for axis in (0, 1)
+        (_transposed_table if _transposed(node) else _table)(node, axis, length, node.shape[axis - axes])
+        for axis, length in enumerate(lengths)
     ]
+    rows, cols = rows_and_columns(tables, lengths)
+    in_shape, out_shape = (as_map(shape[-axes - 1 :], axes) for shape in (node.input_shapes[0], node.shape))
     shape = (*node.shape, *weight.shape[1:])
-    return Field(in_shape, out_shape, weight.shape[1], arguments["groups"], tables[0], tables[1], shape, parts)
+    return Field(in_shape, out_shape, weight.shape[1], arguments["groups"], rows, cols, shape, node.layout.parts)
 
 
-def _border(padding: object, axis: int, axes: int, kernel: int, dilation: int) -> tuple[int, int]:
-    """Padding before and after along one of the layer's own axes (-1 for the added one)."""
-    if axis < 0 or padding == "valid":
+def _table(node: Node, axis: int, before: int, after: int) -> torch.Tensor:
+    arguments, kernel = node.arguments, node.weight.shape[2 + axis]
+    dilation, mode = along(arguments["dilation"], axis), arguments.get("padding_mode") or "zeros"
+    border = _border(arguments["padding"], axis, kernel, dilation)
+    return window_table(before, after, kernel, along(arguments["stride"], axis), dilation, border, mode)
+
+
+def _transposed_table(node: Node, axis: int, before: int, after: int) -> torch.Tensor:
+    """Which inputs each output of a transposed convolution is reached from, one place for each place of the kernel."""
+    stride, padding, dilation = (along(node.arguments[name], axis) for name in ("stride", "padding", "dilation"))
+    steps = torch.arange(after)[:, None] + padding - torch.arange(node.weight.shape[2 + axis]) * dilation
+    source = torch.div(steps, stride, rounding_mode="floor")
+    return torch.where((steps % stride == 0) & (source >= 0) & (source < before), source, -1)
+
+
+def _border(padding: object, axis: int, kernel: int, dilation: int) -> tuple[int, int]:
+    """Padding before and after along one of the layer's axes."""
+    if padding == "valid":
         return (0, 0)
     if padding == "same":
         total = dilation * (kernel - 1)
         return (total // 2, total - total // 2)
-    width = padding if isinstance(padding, int) else tuple(padding)[axis % len(tuple(padding))]  # type: ignore[arg-type]
-    return (width, width)
+    return (along(padding, axis),) * 2
+
+
+def _transposed(node: Node) -> bool:
+    return "conv_transpose" in node.operation
+
+
+def weight_of(node: Node) -> Any:
+    """The weight (outputs, inputs of a group, *kernel); a transposed convolution keeps its inputs first."""
+    weight = node.arguments["weight"]
+    if not _transposed(node):
+        return weight
+    return weight.unflatten(0, (node.arguments["groups"], -1)).transpose(1, 2).flatten(0, 1)
 
 
 def refuse(node: Node) -> str | None:
-    """Signals and images only, with a weight that is a constant."""
+    """Signals, images and volumes, with a weight that is a constant."""
     weight = node.arguments["weight"]
     if not isinstance(weight, torch.Tensor):
         return "its weight depends on the input"
     whole = len(node.shape) - (node.layout.parts > 1) == weight.dim() - 1
-    return None if weight.dim() in (3, 4) and whole and node.layout.axis == 0 else "supported: 1d and 2d"
+    return None if weight.dim() in (3, 4, 5) and whole and node.layout.axis == 0 else "reads the axis of images"
 
 
 def select(layer: Layer) -> Selection:
     """The smallest sufficient set in the receptive field of every active output."""
     weight = layer.node.weight
-    return select_windows(layer, weight if weight.dim() == 4 else weight[:, :, None])
+    return select_windows(layer, weight.reshape(*weight.shape[:2], -1, weight.shape[-1]))
 
 
 SIGNATURE = "input weight bias=None stride=1 padding=0 dilation=1 groups=1"
@@ -67,10 +88,18 @@ ATTRIBUTES = "weight bias stride padding dilation groups padding_mode"
 register(
     Family(
         "convolution",
-        "1d and 2d convolutions with stride, padding (same, asymmetric, reflect …), dilation and groups",
+        "1d to 3d, also transposed, with stride, padding (same, asymmetric, reflect …), dilation and groups",
         modules={nn.Conv2d: ATTRIBUTES, nn.Conv1d: ATTRIBUTES},
         functions={F.conv2d: SIGNATURE, F.conv1d: SIGNATURE},
-        operations=("conv1d", "conv2d"),
+        operations=(
+            "conv1d",
+            "conv2d",
+            "conv3d",
+            "conv_transpose1d",
+            "conv_transpose2d",
+            "conv_transpose3d",
+        ),
+        weight=weight_of,
         refuse=refuse,
         field=field,
         weighted=True,

@@ -12,7 +12,7 @@ from torch import nn
 from netpaths import kernels
 from netpaths.graph import Family, Field, Node
 from netpaths.rules.frozen import choice
-from netpaths.rules.pooling import adaptive_field, window_field
+from netpaths.rules.pooling import adaptive_field, refuse_layout, window_field
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import activate, problem_of, sources
 
@@ -24,7 +24,9 @@ def field(node: Node) -> Field:
 
 def refuse(node: Node) -> str | None:
     """Indices are a second output, which has no rule."""
-    return "return_indices is not supported" if node.arguments.get("return_indices") else None
+    if node.arguments.get("return_indices"):
+        return "return_indices is not supported"
+    return refuse_layout(node)
 
 
 def select(layer: Layer) -> Selection:
@@ -54,7 +56,7 @@ FUNCTIONS: dict[Any, str] = {
 register(
     Family(
         "max pooling",
-        "1d and 2d, fixed and adaptive, with padding, dilation and ceil_mode",
+        "1d to 3d, fixed and adaptive, with padding, dilation and ceil_mode",
         modules={
             nn.MaxPool2d: FIXED_MODULE,
             nn.MaxPool1d: FIXED_MODULE,
@@ -62,7 +64,14 @@ register(
             nn.AdaptiveMaxPool1d: "output_size return_indices",
         },
         functions=FUNCTIONS,
-        operations=("max_pool1d", "max_pool2d"),
+        operations=(
+            "max_pool1d",
+            "max_pool2d",
+            "max_pool3d",
+            "adaptive_max_pool1d",
+            "adaptive_max_pool2d",
+            "adaptive_max_pool3d",
+        ),
         refuse=refuse,
         field=field,
     ),

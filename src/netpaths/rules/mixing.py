@@ -16,7 +16,7 @@ from netpaths import kernels
 from netpaths.graph import Family, Node
 from netpaths.graph.replacing import Call
 from netpaths.kernels import Chosen, Problem
-from netpaths.rules.frozen import Parts, bilinear
+from netpaths.rules.frozen import Parts, affine, bilinear
 from netpaths.rules.pattern import nothing
 from netpaths.rules.product import followed, narrowed
 from netpaths.rules.rule import Active, Layer, Selection, Selector, register
@@ -25,6 +25,8 @@ from netpaths.rules.windows import carried
 
 def refuse(node: Node) -> str | None:
     """Images that lie alike, outside of the two axes that are multiplied."""
+    if len(node.inputs) == 1:
+        return _refuse_constant(node)
     if any(layout != node.layout for layout in node.input_layouts):
         return "operands whose images lie differently"
     if len({len(shape) for shape in (*node.input_shapes, node.shape)}) != 1 or len(node.shape) < 2:
@@ -32,14 +34,45 @@ def refuse(node: Node) -> str | None:
     return None
 
 
+def _refuse_constant(node: Node) -> str | None:
+    """Images in front, or along the axis of the activation that the product keeps."""
+    active_first = isinstance(node.arguments["input"], str)
+    constant = node.arguments["other" if active_first else "input"]
+    if node.input_layouts[0] != node.layout or constant.dim() < 2:
+        return "a product that moves images"
+    rank = len(node.shape) + (node.layout.parts == 1)
+    if node.layout.plain:
+        alone = constant.dim() < rank or constant.shape[0] == 1
+        return None if alone and rank > 2 else "a constant for each image"
+    return None if node.layout.axis == rank - (2 if active_first else 1) else "a product over parts of an image"
+
+
 def select(layer: Layer) -> Selection:
     """The smallest sufficient set of products of every active output."""
+    if len(layer.inputs) == 1:
+        return _select_constant(layer)
     first, second = (value.detach() for value in layer.inputs)
     parts = _reached(layer, layer.active, layer.output, first, second)
     own = followed(layer.node, layer.selector)
     return Selection(
         tuple(part if wanted else nothing(layer, value) for part, wanted, value in zip(parts, own, layer.inputs))
     )
+
+
+def _select_constant(layer: Layer) -> Selection:
+    """What active outputs choose of the activation that a constant multiplies."""
+    node, x, active, output = layer.node, layer.inputs[0].detach(), layer.active, layer.output
+    first = isinstance(node.arguments["input"], str)
+    constant = node.arguments["other" if first else "input"].detach().to(x)
+    if not node.layout.plain and node.layout.parts == 1:  # the axis of images was the only one kept
+        axis = -2 if first else -1
+        turned = None if active.reversed is None else active.reversed.unsqueeze(axis)
+        active = Active(active.mask.unsqueeze(axis), turned, active.amount)
+        output, x = output.unsqueeze(axis), x.unsqueeze(axis)
+    parts = _reached(layer, active, output, *((x, constant) if first else (constant, x)))
+    mask, amount = parts[0 if first else 1].mask, parts[0 if first else 1].amount
+    shape = layer.inputs[0].shape
+    return Selection((Active(mask.reshape(shape), None, None if amount is None else amount.reshape(shape)),))
 
 
 def select_attention(layer: Layer) -> Selection:
@@ -97,7 +130,12 @@ def _reached(
     row, column, place = chosen.synapses // k // m, chosen.synapses // k % m, chosen.synapses % k
     left = _operand(chosen, row * k + place, torch.Size((*lead, n, k)))
     right = _operand(chosen, (row // n * k + place) * m + column, torch.Size((*lead, k, m)))
-    return narrowed(left, tuple(first.shape)), narrowed(right, tuple(second.shape))
+    return _narrowed(left, first), _narrowed(right, second)
+
+
+def _narrowed(active: Active, value: torch.Tensor) -> Active:
+    """``active`` as wide as the operand it is of, which may have fewer axes."""
+    return narrowed(active, (*(1 for _ in range(active.mask.dim() - value.dim())), *value.shape))
 
 
 def _operand(chosen: Chosen, places: torch.Tensor, shape: torch.Size) -> Active:
@@ -109,7 +147,7 @@ def _operand(chosen: Chosen, places: torch.Tensor, shape: torch.Size) -> Active:
 
 def decompose(call: Call) -> Parts:
     """The operands that are no gates share the product."""
-    return bilinear(call, followed(call.node, Selector()))
+    return affine(call) if len(call.inputs) == 1 else bilinear(call, followed(call.node, Selector()))
 
 
 def decompose_attention(call: Call) -> Parts:
@@ -122,7 +160,6 @@ register(
         "mixing",
         "matrix products of two activations: the one that is no gate is followed, or both",
         operations=("matmul",),
-        takes=lambda node: len(node.inputs) == 2,
         refuse=refuse,
     ),
     select,

@@ -21,12 +21,15 @@ from netpaths.rules.frozen import Parts, standing
 from netpaths.rules.rule import Active, Layer, Selection, register
 from netpaths.rules.windows import carried
 
+LAST = ("layer_norm", "rms_norm", "_fused_rms_norm")
+"""Norms over the last axes."""
+
 
 def refuse(node: Node) -> str | None:
     """Maps of whole images, with their own statistics."""
     if node.operation == "instance_norm" and not node.arguments.get("use_input_stats", True):
         return "normalises with running statistics; supported: the image's own"
-    if node.operation == "layer_norm":
+    if node.operation in LAST:
         return None
     return None if node.layout.plain else "a group norm over parts of an image"
 
@@ -45,9 +48,7 @@ def _scale(node: Node, device: torch.device) -> torch.Tensor:
     weight = node.arguments.get("weight")
     if not isinstance(weight, torch.Tensor):
         return torch.ones((), device=device)
-    return (
-        weight.detach() if node.operation == "layer_norm" else weight.detach().reshape(-1, *(1 for _ in node.shape[1:]))
-    )
+    return weight.detach() if node.operation in LAST else weight.detach().reshape(-1, *(1 for _ in node.shape[1:]))
 
 
 def select(layer: Layer) -> Selection:
@@ -112,6 +113,32 @@ def decompose(call: Call) -> Parts:
     return Parts(standing(value, linear), bias=None if bias is None else bias.detach())
 
 
+def decompose_scale(call: Call) -> Parts:
+    """Values times a frozen reciprocal of their root mean square, and the scale."""
+    x, node = call.inputs[0], call.node
+    flat, eps = x.reshape(-1, _rows(node)[1]), node.arguments.get("eps")
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    frozen = (flat.detach().square().mean(1, keepdim=True) + eps).rsqrt()
+    with torch.no_grad():
+        value = call.run((x,))
+    return Parts(standing(value, (flat * frozen).reshape(x.shape) * _scale(node, x.device)))
+
+
+def select_scale(layer: Layer) -> Selection:
+    """The same neurons, turned round where the scale is negative."""
+    return pass_through(layer, _scale(layer.node, layer.output.device))
+
+
+register(
+    Family(
+        "scale normalisation",
+        "root mean square norm: a frozen scale alone",
+        operations=("rms_norm",),
+        refuse=refuse,
+    ),
+    select_scale,
+    decompose_scale,
+)
 register(
     Family(
         "normalisation",

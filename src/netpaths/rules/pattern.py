@@ -51,7 +51,7 @@ register(
 register(
     Family(
         "pattern",
-        "norms and deviations: frozen, paths do not go through them",
+        "norms, deviations, comparisons: frozen, paths do not go through them",
         frozen=True,
         operations=(
             "log_softmax",
@@ -62,6 +62,18 @@ register(
             "std",
             "var",
             "exp",
+            "log",
+            "gt",
+            "ge",
+            "lt",
+            "le",
+            "eq",
+            "ne",
+            "logical_and",
+            "logical_or",
+            "logical_not",
+            "bitwise_not",
+            "sign",
         ),
     ),
     select,

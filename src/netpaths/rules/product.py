@@ -24,7 +24,7 @@ STEPS = ("rearrangement", "scaling", "identity")
 
 def gate_of(node: Node) -> Node | None:
     """The bounded gate or frozen statistic that the node's values are, moved or scaled; None where they are none."""
-    if node.operation in BOUNDED or (node.family is not None and node.family.frozen):
+    if node.operation in BOUNDED or node.frozen:
         return node
     passes = node.family is not None and node.family.name in STEPS and len(node.parents) == 1
     return gate_of(node.parents[0]) if passes else None

@@ -21,8 +21,15 @@ def select(layer: Layer) -> Selection:
 
 def refuse(node: Node) -> str | None:
     """As it is spelled, a stack in front of the images cannot be told from a batch."""
+    places = ("indices", "index", "mask")
+    if any(_reads(node.arguments.get(name)) for name in places):
+        return "moves values to places that depend on the input"
     in_front = node.operation == "stack" and node.arguments.get("dim", 0) == 0 and not node.parents
     return "stacks in front of the images" if in_front else None
+
+
+def _reads(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, (list, tuple)) and any(map(_reads, value)))
 
 
 def _moved(layer: Layer, index: int) -> Active:
@@ -87,6 +94,26 @@ MOVES = (
     "repeat_interleave",
     "upsample_nearest1d",
     "upsample_nearest2d",
+    "upsample_nearest3d",
+    "_upsample_nearest_exact1d",
+    "_upsample_nearest_exact2d",
+    "_upsample_nearest_exact3d",
+    "reflection_pad3d",
+    "replication_pad3d",
+    "unfold",
+    "select_scatter",
+    "slice_scatter",
+    "diagonal_scatter",
+    "index_put",
+    "index_copy",
+    "scatter",
+    "gather",
+    "take_along_dim",
+    "diagonal",
+    "tril",
+    "triu",
+    "rot90",
+    "native_channel_shuffle",
     "im2col",
     "masked_fill",
     "where",
@@ -123,6 +150,7 @@ register(
             "narrow": "input dim start length",
         },
         remaps=True,
+        takes=lambda node: not isinstance(node.arguments.get("condition"), str),
         refuse=refuse,
         operations=MOVES,
     ),

@@ -53,14 +53,15 @@ def select(layer: Layer) -> Selection:
     chosen = kernels.select(problem_of(layer, moved, None))
     if chosen.values is not None and layer.node.operation == "mean":
         chosen = replace(chosen, values=chosen.values / prod(x.shape[axis] for axis in axes))
-    back = _inverse(order)
+    back = inverse(order)
     mask, amount = chosen.reached[0].reshape(moved.shape).permute(back).contiguous(), None
     if chosen.values is not None:
         amount = carried(sources(layer, chosen), chosen.values, moved.shape).permute(back).contiguous()
     return Selection((Active(mask, None, amount),), chosen)
 
 
-def _inverse(order: Sequence[int]) -> list[int]:
+def inverse(order: Sequence[int]) -> list[int]:
+    """The order that undoes a permutation of axes."""
     return [order.index(axis) for axis in range(len(order))]
 
 

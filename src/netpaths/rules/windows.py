@@ -50,6 +50,34 @@ def select_windows(layer: Layer, weight: torch.Tensor | None) -> Selection:
     return Selection((activate(layer, chosen),), regrouped(chosen, field_of(layer).parts))
 
 
+def select_scaled_windows(layer: Layer, contributions: torch.Tensor) -> Selection:
+    """Likewise where every output has factors of its own.
+
+    contributions: (batch · parts, channels, out_height, kernel height, out_width, kernel width).
+    """
+    field = field_of(layer)
+    height, rows = field.rows.shape
+    width, cols = field.cols.shape
+    own_rows, own_cols = (
+        torch.where(table >= 0, torch.arange(table.numel()).reshape(table.shape), -1).to(contributions.device)
+        for table in (field.rows, field.cols)
+    )
+    problem = replace(
+        problem_of(layer, layer.inputs[0], None),
+        inputs=contributions.reshape(len(contributions), -1, height * rows, width * cols).contiguous(),
+        rows=own_rows,
+        cols=own_cols,
+    )
+    chosen = kernels.select(problem)
+    shape = layer.inputs[0].shape
+    reached = torch.zeros(shape, dtype=torch.bool, device=contributions.device)
+    places = sources(layer, chosen)
+    reached.view(-1)[places] = True
+    amount = None if chosen.values is None else carried(places, chosen.values, shape)
+    chosen = replace(chosen, reached=(reached,))
+    return Selection((Active(reached, None, amount),), regrouped(chosen, field.parts))
+
+
 def regrouped(chosen: Chosen, parts: int) -> Chosen:
     """What was chosen part by part, with the ``parts`` of an image together."""
     if parts == 1:
