@@ -377,12 +377,21 @@ class _Explanation:
             goal = sign * self.values[index][neuron] if literal else None
             taken = choose(amounts, self.options.theta, goal)
             self.note(margin_of(amounts, self.options.theta, goal))
+        share = self.share(index, neuron, places)
         for k in taken:
-            self.synapse(index, neuron * windows.size + places[k].number, amounts[k])
+            self.synapse(index, neuron * windows.size + places[k].number, amounts[k] * share)
             if step.op in LAYERS:
                 channel = np.unravel_index(neuron, windows.out_map)[0]
                 self.answer.weights.setdefault(index, set()).add(int(channel) * windows.size + places[k].number)
             self.want(source, places[k].source, against and step.op in ("maxpool", "adaptive_max"))
+
+    def share(self, index: int, neuron: int, places: list[Place]) -> float:
+        """What an average takes of each input: all of a window of ones, over how many they are."""
+        step = self.steps[index]
+        if step.op not in ("avgpool", "adaptive_avg", "mean"):
+            return 1.0
+        ones = compute(step, [torch.ones(self.shapes[step.reads[0]], dtype=torch.float64)])
+        return float(ones.reshape(-1)[neuron]) / len(places)
 
     def windows(self, index: int) -> Windows:
         step = self.steps[index]

@@ -398,7 +398,11 @@ def compare(seed: int, images: int, count: Count) -> None:
                 count.active += int(mask.sum())
                 if wanted is not None and own is not None:
                     np.testing.assert_allclose(
-                        path.neurons(name).numpy(), wanted.amount * mask, 1e-4, 1e-5, err_msg=what
+                        path.neurons(name).numpy(),
+                        (wanted.amount * wanted.mask).reshape(shape),
+                        1e-4,
+                        1e-5,
+                        err_msg=what,
                     )
                 same_synapses(path, name, found.synapses.get(index), what, count)
 
