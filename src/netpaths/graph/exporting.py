@@ -16,9 +16,14 @@ import torch
 from torch import fx, nn
 
 from netpaths.errors import BadInput, NetpathsError, UnsupportedOperation
+<<<<<<< HEAD
 from netpaths.graph.copying import evaluation_copy, out_of_place
 from netpaths.graph.faithful import agree
 from netpaths.graph.module import Canonical, hold, reread
+=======
+from netpaths.graph.copying import evaluation_copy
+from netpaths.graph.einsum import is_product
+>>>>>>> ops
 from netpaths.graph.spelling import CANONICAL, FILLED, IDENTITIES, pieces
 from netpaths.graph.writing import mutates, static_fill, without_writes
 
@@ -57,13 +62,17 @@ def _followed(model: nn.Module, example: torch.Tensor) -> Canonical:
     program = _exported(model, example)
     functional = without_writes(program.graph, program.graph_signature.user_inputs)
     program.graph_module.recompile()
-    if not functional or any(node.target is aten.einsum.default for node in program.graph.nodes):
+    if not functional or any(_sums_freely(node) for node in program.graph.nodes):
         table = torch.export.default_decompositions()
         wanted = {aten.einsum.default: table[aten.einsum.default]} if aten.einsum.default in table else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = program.run_decompositions(wanted)
     return _Rebuilt(program).module
+
+
+def _sums_freely(node: fx.Node) -> bool:
+    return node.target is aten.einsum.default and not is_product(str(node.args[0]))
 
 
 def _exported(model: nn.Module, example: torch.Tensor) -> Any:
@@ -306,7 +315,11 @@ class Rewriter:
 
     def sizes(self) -> list[Any]:
         """The sizes of the node's value: numbers, and operations that read the batch."""
-        return [size if isinstance(size, int) else self._owner.size(size) for size in self.node.meta["val"].shape]
+        return self.known(list(self.node.meta["val"].shape))
+
+    def known(self, sizes: Sequence[Any]) -> list[Any]:
+        """Sizes as numbers, and as operations that read the batch where they count images."""
+        return [size if isinstance(size, int) else self._owner.size(size) for size in sizes]
 
     def filled(self, number: Any) -> fx.Node:
         """A tensor of the node's sizes that holds one number and reads the batch alone."""

@@ -49,10 +49,10 @@ def name_nodes(active: Sequence[fx.Node], model: nn.Module) -> None:
     """Give every fx node in ``active`` a name, kept in its ``meta``; what has one keeps it.
 
     The operation of a module whose children compute nothing is called by the module's path (``layer4.2.conv3``); of
-    several, the one with weights, or the first, and the others by what they compute (``norm.permute``). Operations that a larger
-    module writes itself are called by its path and what they compute (``layer4.2.add``). What would have a name that
-    is taken gets a number (``features.1#2``). A wrapper whose class says in ``network`` which of its modules is the
-    network itself adds nothing to the paths.
+    several, the one with weights, or the first, and the others by what they compute (``norm.permute``). Operations
+    that a larger module writes itself are called by its path and what they compute (``layer4.2.add``). What would
+    have a name that is taken gets a number (``features.1#2``). A wrapper whose class says in ``network`` which of its
+    modules is the network itself adds nothing to the paths.
     """
     paths = {module_of(node) for node in active}
     leaves = {path for path in paths if path and not any(other.startswith(f"{path}.") for other in paths)}

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+from netpaths.graph import einsum
+
 if TYPE_CHECKING:
     from netpaths.graph.exporting import Rewriter
 
@@ -297,6 +299,7 @@ CANONICAL: Mapping[Any, Callable[..., fx.Node]] = {
     aten.addcdiv.default: _added_quotient,
     aten.lerp.Scalar: _between,
     aten.lerp.Tensor: _between,
+    aten.einsum.default: lambda write, equation, operands, **_: einsum.written(write, equation, operands),
     aten.glu.default: _gated_unit,
     aten.expand_as.default: _as_node(aten.expand.default),
     aten.reshape_as.default: _as_node(aten.reshape.default),
