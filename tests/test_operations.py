@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import choose
 from torch import Tensor, nn
 
 from netpaths import EffectivePath, Graph
 from netpaths.errors import BadInput, UnsupportedOperation
+from oracle import choose
 
 SHAPE = (4, 6, 6)
 VOLUME = (2, 4, 4, 4)

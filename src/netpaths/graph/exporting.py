@@ -16,14 +16,10 @@ import torch
 from torch import fx, nn
 
 from netpaths.errors import BadInput, NetpathsError, UnsupportedOperation
-<<<<<<< HEAD
 from netpaths.graph.copying import evaluation_copy, out_of_place
+from netpaths.graph.einsum import is_product
 from netpaths.graph.faithful import agree
 from netpaths.graph.module import Canonical, hold, reread
-=======
-from netpaths.graph.copying import evaluation_copy
-from netpaths.graph.einsum import is_product
->>>>>>> ops
 from netpaths.graph.spelling import CANONICAL, FILLED, IDENTITIES, pieces
 from netpaths.graph.writing import mutates, static_fill, without_writes
 
