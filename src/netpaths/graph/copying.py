@@ -37,14 +37,6 @@ def evaluation_copy(model: nn.Module) -> nn.Module:
     return twin.eval()
 
 
-def out_of_place(model: nn.Module) -> bool:
-    """Let modules that write into their input return new values instead; whether there was any."""
-    found = [module for module in model.modules() if getattr(module, "inplace", None) is True]
-    for module in found:
-        module.inplace = False  # type: ignore[assignment]
-    return bool(found)
-
-
 def shared_tensors(model: nn.Module) -> dict[int, Any]:
     """A memo with which ``copy.deepcopy`` keeps every tensor, also plain attributes as pruning makes them."""
     memo: dict[int, Any] = {}

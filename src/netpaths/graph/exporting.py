@@ -16,9 +16,8 @@ import torch
 from torch import fx, nn
 
 from netpaths.errors import BadInput, NetpathsError, UnsupportedOperation
-from netpaths.graph.copying import evaluation_copy, out_of_place
+from netpaths.graph.copying import evaluation_copy
 from netpaths.graph.einsum import is_product
-from netpaths.graph.faithful import agree
 from netpaths.graph.module import Canonical, hold, reread
 from netpaths.graph.spelling import CANONICAL, FILLED, IDENTITIES, pieces
 from netpaths.graph.writing import mutates, static_fill, without_writes
@@ -46,16 +45,7 @@ def export_module(model: nn.Module, example: torch.Tensor) -> Canonical:
     """
     if isinstance(model, Canonical):
         return reread(model, example)
-    plain = evaluation_copy(model)
-    if out_of_place(plain):  # quicker to follow, and nearly always the same
-        module = _followed(plain, example)
-        if agree(module, evaluation_copy(model), example):
-            return module
-    return _followed(evaluation_copy(model), example)
-
-
-def _followed(model: nn.Module, example: torch.Tensor) -> Canonical:
-    program = _exported(model, example)
+    program = _exported(evaluation_copy(model), example)
     functional = without_writes(program.graph, program.graph_signature.user_inputs)
     program.graph_module.recompile()
     if not functional or any(_sums_freely(node) for node in program.graph.nodes):

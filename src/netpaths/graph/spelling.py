@@ -208,7 +208,7 @@ def _reshaped(write: Rewriter, x: fx.Node, shape: Any) -> fx.Node:
     kept = len(after) - 1
     if 0 < kept < len(before) - 1 and before[:kept] == after[:kept]:
         return write.call(aten.flatten.using_ints, x, kept, -1)
-    return write.call(aten.reshape.default, x, shape)
+    return write.last(aten.reshape.default, x, shape)
 
 
 def _as_node(target: Any) -> Callable[..., fx.Node]:
