@@ -202,8 +202,13 @@ class Graph:
         key = tuple(self.node(name).name for name in nodes)
         return _kept(self._gated, key, GATED, lambda: Gated(self, key))
 
-    def rewrite(self, rules: Mapping[str, Backward]) -> fx.GraphModule:
-        """The network with other backward rules at chosen nodes; see `netpaths.graph.rewriting.rewritten`."""
+    def rewrite(self, rules: Mapping[str, Backward]) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Images to logits, with other backward rules at chosen nodes.
+
+        rules: by name of a node, or of a family for all its nodes; a rule returns the gradients of a node's inputs,
+        given that of its output, its inputs and its output. Raises UnknownNode, and BadOption for a family that the
+        network does not have.
+        """
         return rewritten(self, rules)
 
     def stream(

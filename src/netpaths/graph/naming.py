@@ -71,7 +71,7 @@ def name_nodes(active: Sequence[fx.Node], model: nn.Module) -> None:
             wanted[node] = short if node is main else ".".join(part for part in (short, operation_of(node)) if part)
     taken: dict[str, int] = defaultdict(int)
     for node in active:
-        name = wanted.get(node, node.name)
+        name = wanted.get(node, str(node.target))
         taken[name] += 1
         node.meta.setdefault(NAME, name if taken[name] == 1 else f"{name}#{taken[name]}")
 

@@ -31,6 +31,8 @@ def budgets(graph: Graph, x: torch.Tensor, classes: torch.Tensor, on_path: torch
         def replace(call: Call) -> torch.Tensor:
             parts = FROZEN[_known(call)](call)
             output = parts.output
+            if not output.is_floating_point():  # a condition, which nothing can be a share of
+                return output
             for added, share in ((parts.bias, biases), (parts.constant, constants)):
                 if added is not None:
                     output = output + added * (_spread(share, call.node.layout, output.dim()) - 1)

@@ -37,7 +37,7 @@ def refuse(node: Node) -> str | None:
 def _rows(node: Node) -> tuple[int, int]:
     """How many means an image has, and over how many values each runs."""
     size = prod(node.shape)
-    if node.operation == "layer_norm":
+    if node.operation in LAST:
         width = prod(node.arguments["normalized_shape"])
         return size // width, width
     groups = int(node.arguments["num_groups"]) if node.operation == "group_norm" else node.shape[0]
