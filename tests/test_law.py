@@ -248,7 +248,7 @@ def test_every_family_is_tried() -> None:
     assert set(RULES) - tried == UNTRIED
 
 
-ADDING = ("transformer", "transformer, attention written out", "residual")
+ADDING = ("choices", "transformer", "transformer, attention written out", "residual")
 """Networks that add constants: positions and a token, or numbers."""
 
 
