@@ -43,9 +43,7 @@ def _scale(node: Node, device: torch.device) -> torch.Tensor:
     weight = node.arguments.get("weight")
     if not isinstance(weight, torch.Tensor):
         return torch.ones((), device=device)
-    return (
-        weight.detach() if node.operation in LAST else weight.detach().reshape(-1, *(1 for _ in node.shape[1:]))
-    )
+    return weight.detach() if node.operation in LAST else weight.detach().reshape(-1, *(1 for _ in node.shape[1:]))
 
 
 def select(layer: Layer) -> Selection:
