@@ -8,11 +8,11 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import choose
 from torch import Tensor, nn
 
 from netpaths import EffectivePath, Graph
 from netpaths.errors import UnsupportedOperation
+from oracle import choose
 
 SHAPE = (4, 6, 6)
 VOLUME = (2, 4, 4, 4)
@@ -225,12 +225,19 @@ def test_linear_operations_choose_the_smallest_sufficient_set(name: str, theta: 
     assert active
 
 
+def positive(model: nn.Module) -> nn.Module:
+    """The model with a positive head, so that large values matter and many are chosen."""
+    with torch.no_grad():
+        model.head.weight.abs_()
+    return model.eval()
+
+
 def test_patches_that_overlap_are_chosen_by_what_they_add() -> None:
     """Fold restated with plain loops: every place of the kernel adds to one output."""
     height, width, kernel, stride, padding = 5, 4, (3, 2), (2, 1), (1, 0)
     operation = nn.Sequential(nn.Flatten(2), nn.Fold((height, width), kernel, padding=padding, stride=stride))
     torch.manual_seed(3)
-    model, x = Network(operation, (12, 3, 3), stem=False).eval(), images(1, (12, 3, 3), seed=5) - 0.4
+    model, x = positive(Network(operation, (12, 3, 3), stem=False)), images(1, (12, 3, 3), seed=5) - 0.2
     graph = Graph(model, x)
     path = EffectivePath(theta=0.7).extract(graph, x)[0]
     flat, over = x.flatten().tolist(), {}
@@ -266,9 +273,9 @@ def test_of_two_operands_the_winner_is_chosen() -> None:
 
 
 def test_where_a_constant_wins_the_path_ends() -> None:
-    model, x = network(lambda h: torch.maximum(h, torch.zeros_like(h) + 0.1), SHAPE, stem=False), images(1, SHAPE) - 0.4
-    graph = Graph(model, x)
-    path = EffectivePath(theta=0.9).extract(graph, x)[0]
+    model, x = network(lambda h: torch.maximum(h, torch.zeros_like(h) + 0.1), SHAPE, stem=False), images(1, SHAPE) - 0.6
+    graph = Graph(positive(model), x)
+    path = EffectivePath(theta=0.99).extract(graph, x)[0]
     active = path.neurons(graph.node("head").inputs[0]).flatten()
     assert torch.equal(path.neurons(graph.input).flatten(), active & (x.flatten() >= 0.1))
     assert (active & (x.flatten() < 0.1)).any()

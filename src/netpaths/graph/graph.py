@@ -11,9 +11,9 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import fx, nn
 
-from netpaths.errors import BadInput, UnknownNode, UnsupportedOperation
+from netpaths.errors import BadInput, UnknownNode
 from netpaths.graph.canonical import bind_exported, fold_exported, logits_of
-from netpaths.graph.copying import evaluation_copy, recomputes_weights, unwrapped
+from netpaths.graph.copying import evaluation_copy, unwrapped
 from netpaths.graph.exporting import export_module
 from netpaths.graph.folding import fold_batch_norms
 from netpaths.graph.gated import Gated

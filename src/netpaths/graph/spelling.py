@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -94,19 +94,19 @@ def _number(value: Any) -> Any:
     return None if isinstance(value, fx.Node) else value
 
 
-def adaptive_max_pool1d(input: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
+def adaptive_max_pool1d(input: torch.Tensor, output_size: list[int]) -> torch.Tensor:
     """The maxima without their places: (batch, channels, length) to (batch, channels, *output_size)."""
     found: torch.Tensor = F.adaptive_max_pool1d(input, output_size)
     return found
 
 
-def adaptive_max_pool2d(input: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
+def adaptive_max_pool2d(input: torch.Tensor, output_size: list[int]) -> torch.Tensor:
     """The maxima without their places: (batch, channels, height, width) to (batch, channels, *output_size)."""
     found: torch.Tensor = F.adaptive_max_pool2d(input, output_size)
     return found
 
 
-def adaptive_max_pool3d(input: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
+def adaptive_max_pool3d(input: torch.Tensor, output_size: list[int]) -> torch.Tensor:
     """The maxima without their places: (batch, channels, depth, height, width) to (batch, channels, *output_size)."""
     found: torch.Tensor = F.adaptive_max_pool3d(input, output_size)
     return found
@@ -272,7 +272,9 @@ def _interpolated(write: Rewriter, x: fx.Node, size: Any, *options: Any) -> fx.N
 
 def _filled(write: Rewriter, *args: Any, **kwargs: Any) -> fx.Node:
     number = FILLED[write.node.target](write.node)
-    return write.last(write.node.target, *args, **kwargs) if number is None else write.filled(number)
+    if number is None:
+        return write.last(write.node.target, *args, **kwargs)  # type: ignore[arg-type]
+    return write.filled(number)
 
 
 CANONICAL: Mapping[Any, Callable[..., fx.Node]] = {
@@ -313,6 +315,6 @@ CANONICAL: Mapping[Any, Callable[..., fx.Node]] = {
     aten.upsample_bicubic2d.vec: _interpolated,
     aten._upsample_bilinear2d_aa.vec: _interpolated,
     aten._upsample_bicubic2d_aa.vec: _interpolated,
-    **{target: _filled for target in FILLED},
+    **dict.fromkeys(FILLED, _filled),
 }
 """Operations that are written as others."""

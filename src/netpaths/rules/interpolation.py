@@ -6,8 +6,6 @@ it; a neighbour with the factor zero is no candidate. There are no weights that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import torch
@@ -16,7 +14,6 @@ from netpaths.graph import Family, Field, Node
 from netpaths.rules.pooling import along, as_map, axes_of, refuse_layout, rows_and_columns
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import field_of, select_scaled_windows
-
 
 OTHERS = 2
 """How many values lie along an axis that is not looked at; of one alone the antialiased operations make nonsense."""

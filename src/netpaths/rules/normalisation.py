@@ -17,7 +17,6 @@ from netpaths.kernels import Problem, Sums
 from netpaths.rules.affine import pass_through
 from netpaths.rules.rule import Active, Layer, Selection, register
 
-
 LAST = ("layer_norm", "rms_norm", "_fused_rms_norm")
 """Norms over the last axes."""
 

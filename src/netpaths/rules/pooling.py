@@ -31,7 +31,7 @@ def along(value: Any, axis: int) -> int:
 
 
 def rows_and_columns(tables: Sequence[torch.Tensor], lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """One table (outputs, kernel) for each of up to three axes of ``lengths`` as two: all axes but the last are rows."""
+    """One table (outputs, kernel) for each of up to three axes of ``lengths`` as two: all but the last are rows."""
     rows = torch.zeros(1, 1, dtype=torch.int64)
     for table, length in zip(tables[:-1], lengths):
         place = rows[:, None, :, None] * length + table[None, :, None, :]
