@@ -94,7 +94,7 @@ def _counting_images() -> Iterator[None]:
     def counted(value: Any) -> Any:
         return value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else plain(value)
 
-    builtins.len = counted  # type: ignore[assignment]
+    builtins.len = counted
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""A user's own model: ``FILE.py:FUNCTION``, a function without arguments that returns an ``nn.Module``; it may import files beside it."""
+"""A user's own model: ``FILE.py:FUNCTION``, a function that returns an ``nn.Module`` and may import files beside it."""
 
 from __future__ import annotations
 
