@@ -61,7 +61,7 @@ class Node:
         patterns = [parent.frozen for parent in self.parents]
         return self.family.frozen or all(patterns)
 
-    @cached_property
+    @property
     def weight(self) -> torch.Tensor:
         """The weight (outputs, inputs of a group, *kernel), with batch norm folded in where the graph folded it."""
         weight = None if self.family is None else self.family.weight(self)
