@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from netpaths.attacks.options import choose_targets, for_images
 from netpaths.attacks.result import Attack, AttackResult, distances, undisturbed
 from netpaths.errors import BadInput, BadOption
+from netpaths.gradients import ordinary, with_gradients
 from netpaths.training import Progress, device_of, forward
 
 
+@with_gradients()
 def run(
     name: str,
     method: Attack,
@@ -29,7 +31,7 @@ def run(
 ) -> AttackResult:
     """Apply ``method`` to the images that it is for, in batches, and judge the outcome; see `attack`."""
     _check(images, labels, batch_size)
-    images, labels = images.detach().cpu(), labels.detach().cpu().long()
+    images, labels = (ordinary(value.detach().cpu()) for value in (images, labels.long()))
     started = time.perf_counter()
     device = device_of(model)
     with undisturbed(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -27,7 +27,7 @@ FAMILIES = ("mnist", "cifar10", "cifar100", "folder", "parquet")
 
 
 def load_data(
-    spec: str,
+    spec: str | Path,
     split: str = "train",
     size: int | None = None,
     limit: int | None = None,
@@ -46,7 +46,7 @@ def load_data(
     Raises BadOption for an unknown spec, MissingData when the data is not there, BadInput when it is damaged.
     """
     _check(split, size, limit, channels)
-    images = _load(spec, split, size, channels, class_index)
+    images = _load(str(spec), split, size, channels, class_index)
     if limit is not None and limit < len(images):
         images = images.take(balanced(images.labels, limit, seed))
     return images.in_memory() if is_small(images.shape) else images

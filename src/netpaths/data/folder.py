@@ -23,12 +23,14 @@ def load_folder(
 ) -> Images:
     """``folder``/CLASS/IMAGE, or ``folder``/train/CLASS/IMAGE with test or val beside it; classes sorted.
 
+    Hidden files and folders are left out.
+
     A folder without these splits is given whole for either, with ``split`` "all". ``class_index`` is a JSON
     list of {wnid, name} in the model's order: labels are then positions in that list, and classes its names.
     Raises MissingData when the folder is not so arranged or holds no images.
     """
     root, given = _root(folder, split)
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not _hidden(entry, root))
     files = [(file, label) for label, name in enumerate(classes) for file in _image_files(root / name)]
     if not files:
         raise MissingData(f"there are no images in {root}; expected {root}/CLASS/IMAGE.jpg (or .png, .webp)")
@@ -54,7 +56,13 @@ def _root(folder: Path, split: str) -> tuple[Path, str]:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+    files = (file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and not _hidden(file, folder))
+    return sorted(file for file in files if file.is_file())
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    """Whether a name below ``root`` starts with a dot, as what Jupyter and macOS leave behind does."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _indexed(labels: Labels, classes: list[str], path: Path) -> tuple[Labels, list[str]]:

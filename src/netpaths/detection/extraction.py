@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from netpaths.detection.features import CLEAN, Features, Names
-from netpaths.errors import BadOption
+from netpaths.errors import BadOption, EmptyClass
 from netpaths.graph import Graph, PathMethod, RankedMethod
 from netpaths.path import Path
 from netpaths.profile import Profile
@@ -87,14 +87,22 @@ def similarity_features(
     rows: dict[str | None, list[dict[tuple[str, int], float]]] = {kind: [] for kind in kinds}
     predicted: list[int] = []
     for own_paths in paths:
-        for kind, own in rows.items():
-            own.append(_row(own_paths, profile, kind, layers))
+        try:
+            for kind, own in rows.items():
+                own.append(_row(own_paths, profile, kind, layers))
+        except EmptyClass as error:
+            raise EmptyClass(f"image {len(predicted)}{_named(about, len(predicted))}: {error}") from error
         predicted.append(_class_of(own_paths[0]))
     _check(predicted)
     return {
         kind: _features([[row[name] for name in own[0]] for row in own], tuple(own[0]), predicted, about)
         for kind, own in rows.items()
     }
+
+
+def _named(about: About, place: int) -> str:
+    names = None if about.sources is None else list(about.sources)
+    return f" ({names[place]})" if names is not None and place < len(names) else ""
 
 
 def extract_vectors(

@@ -89,8 +89,8 @@ class _Binding:
             return
         node = self._node(fx_node, name, operation, layout, sources)
         family = _family_of(operation, node)
-        only_frozen = all(parent.frozen for parent in node.parents)
-        if only_frozen and (family is None or family.weighted):
+        patterns = [parent.frozen for parent in node.parents]
+        if all(patterns) and (family is None or family.weighted):
             family = FAMILIES["pattern"]
         if family is None:
             self._refuse(fx_node, operation, "")

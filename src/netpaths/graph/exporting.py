@@ -6,10 +6,12 @@ and the batch is a symbol in every shape. What depends on parameters alone is fo
 
 from __future__ import annotations
 
+import builtins
 import operator
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +28,9 @@ aten = torch.ops.aten
 
 MOST_IMAGES = 1 << 20
 """The largest batch an exported network is asked to take."""
+
+FIXED = "Constraints violated"
+"""What torch.export says where a model was traced for one number of images alone."""
 
 AUTOCAST = 4
 """Where a block of autocast keeps what it runs, behind device, type, whether it is on, and whether it caches."""
@@ -62,15 +67,40 @@ def _sums_freely(node: fx.Node) -> bool:
 
 
 def _exported(model: nn.Module, example: torch.Tensor) -> Any:
-    batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
+        try:
+            return _export(model, example)
+        except Exception as error:
+            if FIXED not in str(error):
+                raise
+            with _counting_images():
+                return _export(model, example)
     except NetpathsError:
         raise
     except Exception as error:
         raise _refusal(model, example, error) from error
+
+
+def _export(model: nn.Module, example: torch.Tensor) -> Any:
+    batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
+
+
+@contextmanager
+def _counting_images() -> Iterator[None]:
+    """Within it ``len`` of a tensor is its first size, which may be a symbol, as long as Python itself would ask."""
+    plain = builtins.len
+
+    def counted(value: Any) -> Any:
+        return value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else plain(value)
+
+    builtins.len = counted
+    try:
+        yield
+    finally:
+        builtins.len = plain
 
 
 def _refusal(model: nn.Module, example: torch.Tensor, error: Exception) -> NetpathsError:
@@ -82,8 +112,10 @@ def _refusal(model: nn.Module, example: torch.Tensor, error: Exception) -> Netpa
         return BadInput(
             f"the model fails on the example of shape {tuple(example.shape)}: {_first_line(own)}{_place(own)}"
         )
-    hint = "its forward must not branch on the values of its input, nor ask for len(x): write x.shape[0]"
-    return UnsupportedOperation(f"{type(model).__name__} cannot be traced: {_first_line(error)}{_place(error)}; {hint}")
+    reason = f"{_first_line(error)}{_place(error)}; its forward must not branch on the values of its input"
+    if FIXED in str(error):
+        reason = "its forward makes a plain number of the number of images, as int(len(x)) does: write x.shape[0]"
+    return UnsupportedOperation(f"{type(model).__name__} cannot be traced: {reason}")
 
 
 def _first_line(error: Exception) -> str:
@@ -290,7 +322,7 @@ class Rewriter:
         def value(source: fx.Node) -> Any:
             held = source.meta["val"]
             real = isinstance(held, torch.Tensor) and not isinstance(held, type(self.node.meta["val"]))
-            return mode.from_tensor(held) if real else held
+            return mode.from_tensor(held, static_shapes=True) if real else held
 
         given = fx.map_arg((args, kwargs), value)
         with mode, torch.no_grad():

@@ -58,9 +58,10 @@ class Node:
         """Whether paths do not go through the node: a pattern, or what is computed from patterns alone."""
         if self.family is None or not self.parents:
             return False
-        return self.family.frozen or all(parent.frozen for parent in self.parents)
+        patterns = [parent.frozen for parent in self.parents]
+        return self.family.frozen or all(patterns)
 
-    @cached_property
+    @property
     def weight(self) -> torch.Tensor:
         """The weight (outputs, inputs of a group, *kernel), with batch norm folded in where the graph folded it."""
         weight = None if self.family is None else self.family.weight(self)

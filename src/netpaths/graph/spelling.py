@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -85,19 +85,19 @@ def _number(value: Any) -> Any:
     return None if isinstance(value, fx.Node) else value
 
 
-def adaptive_max_pool1d(input: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
+def adaptive_max_pool1d(input: torch.Tensor, output_size: list[int]) -> torch.Tensor:
     """The maxima without their places: (batch, channels, length) to (batch, channels, *output_size)."""
     found: torch.Tensor = F.adaptive_max_pool1d(input, list(output_size))
     return found
 
 
-def adaptive_max_pool2d(input: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
+def adaptive_max_pool2d(input: torch.Tensor, output_size: list[int]) -> torch.Tensor:
     """The maxima without their places: (batch, channels, height, width) to (batch, channels, *output_size)."""
     found: torch.Tensor = F.adaptive_max_pool2d(input, list(output_size))
     return found
 
 
-def adaptive_max_pool3d(input: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
+def adaptive_max_pool3d(input: torch.Tensor, output_size: list[int]) -> torch.Tensor:
     """The maxima without their places: (batch, channels, depth, height, width) to (batch, channels, *output_size)."""
     found: torch.Tensor = F.adaptive_max_pool3d(input, list(output_size))
     return found

@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from netpaths.gradients import ordinary, with_gradients
 from netpaths.graph import Graph, ranked_classes
 from netpaths.graph.gated import Gated
 from netpaths.methods.ranked import Ranked
@@ -33,7 +34,8 @@ class MarginalContribution(Ranked):
         """|Σ a · ∂f/∂a| over the unit's neurons, in logits: (batch, *unit shape) for each of ``nodes``."""
         network = graph.gated(nodes)
         gates = [x.new_ones(len(x), *shape) for shape in unit_shapes(graph, nodes, self.kind)]
-        return [slope.abs() for slope in gate_slopes(network, network.start(x), gates)]
+        with with_gradients():
+            return [slope.abs() for slope in gate_slopes(network, network.start(ordinary(x)), gates)]
 
 
 def gate_slopes(

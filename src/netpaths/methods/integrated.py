@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from netpaths.errors import BadOption
+from netpaths.gradients import ordinary, with_gradients
 from netpaths.graph import Graph, ranked_classes
 from netpaths.methods.contribution import gate_slopes
 from netpaths.methods.ranked import Ranked
@@ -44,8 +45,10 @@ class IntegratedGradients(Ranked):
         if not isinstance(self.points, int) or self.points < 1:
             raise BadOption(f"points must be a whole number from 1, not {self.points!r}")
 
+    @with_gradients()
     def score(self, graph: Graph, x: Tensor, nodes: Sequence[str]) -> list[Tensor]:
         """|IG|, in logits: (batch, *unit shape) for each of ``nodes``."""
+        x = ordinary(x)
         with torch.no_grad():
             classes = ranked_classes(graph.run(x).logits, 1)[:, 0]
         return [integrated(graph, x, node, classes, self.kind, self.points).abs() for node in nodes]

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import torch
 
 from netpaths.errors import BadOption
+from netpaths.gradients import ordinary, with_gradients
 from netpaths.graph import Graph
 from netpaths.graph.gated import Gated
 from netpaths.methods.units import by_node, routed_nodes, unit_paths, unit_shapes
@@ -91,11 +92,12 @@ class DistillationGuidedRouting:
         """One path per image of ``x`` (batch, *input shape); raises BadInput and BadOption."""
         return self.extract_steps(graph, x, (self.steps,))[0]
 
+    @with_gradients()
     def extract_steps(self, graph: Graph, x: torch.Tensor, steps: Sequence[int]) -> list[list[Path]]:
         """The paths after several numbers of steps, from one descent: a list (steps) of lists (batch)."""
         replace(self, steps=min(steps, default=0)).check()
         nodes = routed_nodes(graph, self.layers)
-        search = _Search(self, graph.gated(nodes), x)
+        search = _Search(self, graph.gated(nodes), ordinary(x))
         found = search.converge(steps) if self.tolerance is not None else search.descend(steps)
         return [
             unit_paths(

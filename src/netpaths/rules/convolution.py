@@ -25,9 +25,9 @@ def field(node: Node) -> Field:
         for axis, length in enumerate(lengths)
     ]
     rows, cols = rows_and_columns(tables, lengths)
-    in_shape, out_shape = (as_map(shape[-axes - 1 :], axes) for shape in (node.input_shapes[0], node.shape))
+    before, after = (as_map(shape[-axes - 1 :], axes) for shape in (node.input_shapes[0], node.shape))
     shape = (*node.shape, *weight.shape[1:])
-    return Field(in_shape, out_shape, weight.shape[1], arguments["groups"], rows, cols, shape, node.layout.parts)
+    return Field(before, after, weight.shape[1], arguments["groups"], rows, cols, shape, node.layout.parts)
 
 
 def _table(node: Node, axis: int, before: int, after: int) -> torch.Tensor:

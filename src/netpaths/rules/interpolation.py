@@ -16,11 +16,14 @@ from netpaths.rules.pooling import along, as_map, axes_of, refuse_layout, rows_a
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import field_of, select_scaled_windows
 
+OTHERS = 2
+"""How many values lie along an axis that is not looked at; of one alone the antialiased operations make nonsense."""
+
 
 def factors_along(node: Node) -> list[torch.Tensor]:
     """For every axis the factor of each input in each output: (outputs, inputs) float64.
 
-    Found by running the operation on one-hot signals along the axis.
+    Found by running the operation on one-hot signals along the axis; along the others two values stay as they are.
     """
     axes = axes_of(node)
     return [_run(node, axis, node.input_shapes[0][axis - axes], axes) for axis in range(axes)]
@@ -28,14 +31,15 @@ def factors_along(node: Node) -> list[torch.Tensor]:
 
 def _run(node: Node, axis: int, length: int, axes: int) -> torch.Tensor:
     options = dict(node.arguments)
-    sizes = [along(options["output_size"], place) if place == axis else 1 for place in range(axes)]
+    sizes = [along(options["output_size"], place) if place == axis else OTHERS for place in range(axes)]
     words = ["scales"] if axes == 1 else ["scales_d", "scales_h", "scales_w"][-axes:]
     scales = {word: options.get(word) if place == axis else None for place, word in enumerate(words)}
     shape = [length if place == axis else 1 for place in range(axes)]
-    signals = torch.eye(length, dtype=torch.float64).reshape(1, length, *shape)
+    whole = [length if place == axis else OTHERS for place in range(axes)]
+    signals = torch.eye(length, dtype=torch.float64).reshape(1, length, *shape).expand(1, length, *whole).contiguous()
     interpolate: Any = getattr(torch.ops.aten, node.operation)
     found: torch.Tensor = interpolate(signals, sizes, options["align_corners"], *scales.values())
-    return found.reshape(length, -1).t()
+    return found[0].movedim(axis + 1, 1).reshape(length, sizes[axis], -1)[:, :, 0].t()
 
 
 def taps(factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,8 +1,9 @@
-"""A user's own model: ``FILE.py:FUNCTION``, a function without arguments that returns an ``nn.Module``."""
+"""A user's own model: ``FILE.py:FUNCTION``, a function that returns an ``nn.Module`` and may import files beside it."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -34,8 +35,12 @@ def _execute(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise BadOption(f"{path} is not a Python file; expected FILE.py:FUNCTION")
     module = importlib.util.module_from_spec(spec)
+    beside = str(path.resolve().parent)
+    sys.path.insert(0, beside)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise BadOption(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(beside)
     return module

@@ -57,7 +57,10 @@ def save_weights(model: nn.Module, path: Path | str, header: Mapping[str, Any] |
 
 def _check_ending(path: Path) -> None:
     if path.suffix != ".safetensors":
-        raise BadWeights(f"{path} is not a .safetensors file; weights are read and written as safetensors")
+        raise BadWeights(
+            f"{path} is not a .safetensors file; weights are read and written as safetensors: convert a state dict, "
+            "what torch.load gives, with safetensors.torch.save_file(state, 'weights.safetensors')"
+        )
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -81,8 +84,21 @@ def _check_fit(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, T
     ]
     lists = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
     complaints = [f"{kind}: {_shorten(names)}" for kind, names in lists.items() if names]
+    prefix = _prefix(expected, found)
+    if prefix:
+        raise BadWeights(
+            f"{path} does not fit the model: all its names have the prefix {prefix!r}, as DataParallel writes it; "
+            f"remove it and save again"
+        )
     if complaints:
         raise BadWeights(f"{path} does not fit the model; {'; '.join(complaints)}")
+
+
+def _prefix(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What stands in front of every name found and is all that keeps it from being an expected one."""
+    first = next(iter(found), "")
+    prefixes = [first.removesuffix(name) for name in expected if first.endswith(f".{name}")]
+    return next((own for own in prefixes if all(name.removeprefix(own) in expected for name in found)), "")
 
 
 def _shorten(names: list[str]) -> str:
