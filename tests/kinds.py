@@ -183,7 +183,8 @@ def _pattern(step: Step, inputs: Sequence[Array]) -> Array:
 
 def _softmax(scores: Array) -> Array:
     powers: Array = np.exp(scores - scores.max(-1, keepdims=True))
-    return np.divide(powers, powers.sum(-1, keepdims=True))
+    pattern: Array = powers / powers.sum(-1, keepdims=True)
+    return pattern
 
 
 def _moved(step: Step, inputs: Sequence[Array], filler: Any) -> Array:
