@@ -74,7 +74,7 @@ def pattern(call: Call) -> Parts:
     """Nothing comes from the inputs: a pattern or a statistic is a constant."""
     with torch.no_grad():
         value = call.run(call.inputs)
-    return Parts(value, constant=value)
+    return Parts(value, constant=value if value.is_floating_point() else None)
 
 
 def bilinear(call: Call, followed: tuple[bool, ...]) -> Parts:
