@@ -184,7 +184,8 @@ def gaps(graph: Graph, x: Tensor) -> dict[str, float]:
         if not call.run(call.inputs).is_floating_point():
             found[name] = 0.0  # a comparison
             return call.run(call.inputs)
-        inputs = tuple(value.detach().requires_grad_() for value in call.inputs)
+        inputs = tuple(value.detach().requires_grad_(value.is_floating_point()) for value in call.inputs)
+        leaves = [value for value in inputs if value.requires_grad]
         with torch.enable_grad():
             parts = FROZEN[name](Call(call.node, inputs, call.run))
         value = call.run(call.inputs).detach()
@@ -193,10 +194,10 @@ def gaps(graph: Graph, x: Tensor) -> dict[str, float]:
         added = sum(part.expand_as(value) for part in (parts.bias, parts.constant) if part is not None)
         for _ in range(3):
             weight = torch.randn_like(value)
-            slopes: tuple[Tensor | None, ...] = (None,) * len(inputs)
+            slopes: tuple[Tensor | None, ...] = (None,) * len(leaves)
             if parts.output.requires_grad:
-                slopes = torch.autograd.grad(parts.output, inputs, weight, retain_graph=True, allow_unused=True)
-            shares = [slope * x for slope, x in zip(slopes, inputs) if slope is not None]
+                slopes = torch.autograd.grad(parts.output, leaves, weight, retain_graph=True, allow_unused=True)
+            shares = [slope * x for slope, x in zip(slopes, leaves) if slope is not None]
             total = sum(float(share.sum()) for share in shares) + float((weight * added).sum())
             scale = float((weight * finite).abs().sum()) + sum(float(share.abs().sum()) for share in shares)
             gap = abs(total - float((weight * finite).sum())) / scale
