@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +40,9 @@ class Asked:
     """How to select."""
 
     theta: float = 0.5
-    merge: str = "select"
-    attention: str = "values"
-    gates: str = "signal"
+    merge: Literal["select", "all"] = "select"
+    attention: Literal["values", "all"] = "values"
+    gates: Literal["signal", "both"] = "signal"
 
 
 @dataclass
@@ -100,11 +100,11 @@ def values_of(steps: Sequence[Step], image: Array) -> list[Array]:
     """The value of every step."""
     values = [image]
     for step in steps[1:]:
-        values.append(_value(step, [values[read] for read in step.reads]))
+        values.append(np.asarray(_value(step, [values[read] for read in step.reads])))
     return values
 
 
-def _value(step: Step, inputs: list[Array]) -> Array:
+def _value(step: Step, inputs: list[Array]) -> Any:
     x, o = inputs[0], step.options
     if step.op in CURVED or step.op in RISING:
         return {**CURVED, **RISING}[step.op](x)
@@ -112,8 +112,7 @@ def _value(step: Step, inputs: list[Array]) -> Array:
         factor, shift = _affine(step)
         return x * factor + shift
     if step.op == "softmax":
-        powers = np.exp(x - x.max(-1, keepdims=True))
-        return powers / powers.sum(-1, keepdims=True)
+        return _softmax(x)
     if step.op == "rsqrt":
         return 1 / np.sqrt(x)
     if step.op in NORMS:
@@ -179,9 +178,13 @@ def _centred(step: Step, x: Array) -> tuple[Array, Array]:
 
 
 def _pattern(step: Step, inputs: Sequence[Array]) -> Array:
-    scores = inputs[0] @ np.swapaxes(inputs[1], -1, -2) / math.sqrt(inputs[0].shape[-1])
-    powers = np.exp(scores - scores.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+    return _softmax(inputs[0] @ np.swapaxes(inputs[1], -1, -2) / math.sqrt(inputs[0].shape[-1]))
+
+
+def _softmax(scores: Array) -> Array:
+    powers: Array = np.exp(scores - scores.max(-1, keepdims=True))
+    pattern: Array = powers / powers.sum(-1, keepdims=True)
+    return pattern
 
 
 def _moved(step: Step, inputs: Sequence[Array], filler: Any) -> Array:
@@ -438,7 +441,7 @@ class _Explanation:
         amount[mask] = np.maximum(pairs[mask, 0], 0)
         rows, width = _rows(step, x.shape)
         flat = x.reshape(rows, width)
-        for row in averaged.reshape(rows, width).any(1).nonzero()[0]:
+        for row in np.nonzero(np.any(averaged.reshape(rows, width), axis=1))[0]:
             own = flat[row] * (-1 if flat[row].mean() < 0 else 1)
             taken = self.choose(own[None], np.ones((1, width), dtype=bool))[0]
             mask.reshape(rows, width)[row] |= taken

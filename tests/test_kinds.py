@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +20,15 @@ from torch import Tensor, nn
 
 from kinds import CURVED, RISING, Array, Asked, Step, explain, values_of
 from netpaths import EffectivePath, Graph, Path
+from netpaths.methods.budget import budgets
+
+EXACT = 1e-10
+"""How far a budget's parts may be from the logit, relative to the largest of them."""
 
 DECIDED = 1e-9
 """A selection that rounding could turn has a smaller margin, and is not compared."""
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "relu": F.relu,
     "leaky": lambda x: F.leaky_relu(x, 0.2),
     "tanh": torch.tanh,
@@ -57,29 +61,32 @@ class Operation(nn.Module):
         for name, array in step.arrays.items():
             self.register_buffer(name, torch.from_numpy(np.array(array)))
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def __getattr__(self, name: str) -> Any:
+        return super().__getattr__(name)
+
+    def forward(self, *inputs: Tensor) -> Any:
         step, o, x, constants = self.step, self.step.options, inputs[0], list(self._buffers.values())
         if step.op in ACTIVATIONS:
-            return ACTIVATIONS[step.op](*inputs, *constants)  # type: ignore[no-any-return, operator]
+            return ACTIVATIONS[step.op](*inputs, *constants)
         if step.op == "linear":
-            return F.linear(x, self.weight, getattr(self, "bias", None))  # type: ignore[arg-type]
+            return F.linear(x, self.weight, getattr(self, "bias", None))
         if step.op == "conv":
-            return F.conv2d(x, self.weight, self.bias, o["stride"], o["padding"], 1, o["groups"])  # type: ignore[arg-type]
+            return F.conv2d(x, self.weight, self.bias, o["stride"], o["padding"], 1, o["groups"])
         if step.op in ("maxpool", "avgpool"):
             pool = F.max_pool2d if step.op == "maxpool" else F.avg_pool2d
-            return pool(x, o["kernel"], o["stride"], o["padding"])  # type: ignore[no-any-return]
+            return pool(x, o["kernel"], o["stride"], o["padding"])
         if step.op == "batchnorm":
-            return F.batch_norm(x, self.mean, self.var, self.weight, self.bias)  # type: ignore[arg-type]
+            return F.batch_norm(x, self.mean, self.var, self.weight, self.bias)
         if step.op == "layernorm":
-            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias)  # type: ignore[arg-type]
+            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias)
         if step.op == "groupnorm":
-            return F.group_norm(x, o["groups"], self.weight, self.bias)  # type: ignore[arg-type]
+            return F.group_norm(x, o["groups"], self.weight, self.bias)
         if step.op == "instancenorm":
-            return F.instance_norm(x, weight=self.weight, bias=self.bias)  # type: ignore[arg-type]
+            return F.instance_norm(x, weight=self.weight, bias=self.bias)
         if step.op == "softmax":
             return x.softmax(-1)
         if step.op in ("sum", "mean"):
-            return getattr(x, step.op)([axis + self.lead for axis in o["axes"]], o["keep"])  # type: ignore[no-any-return]
+            return getattr(x, step.op)([axis + self.lead for axis in o["axes"]], o["keep"])
         return self.moved(inputs)
 
     def moved(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -101,7 +108,7 @@ class Operation(nn.Module):
             return torch.roll(x, o["shift"], o["axis"] + lead)
         if step.op == "flip":
             return torch.flip(x, [o["axis"] + lead])
-        return torch.cat([self.token.expand(x.shape[0], 1, -1), x], 1)  # type: ignore[operator]
+        return torch.cat([self.token.expand(x.shape[0], 1, -1), x], 1)
 
 
 class Network(nn.Module):
@@ -368,13 +375,17 @@ def compare(seed: int, images: int, count: Count) -> None:
     graph = Graph(Network(steps).double().eval(), x[:1], fold=False)
     names = names_of(graph, steps)
     count.operations.update(step.op for step in steps[1:])
+    for budget in budgets(graph, x, torch.zeros(images, dtype=torch.int64)):
+        parts = (budget.pixels, budget.biases, budget.constants)
+        gap = abs(sum(parts) - budget.logit) / max(1.0, *map(abs, parts))
+        assert gap < EXACT, f"seed {seed}: {budget}"
     for asked in OPTIONS:
         method = EffectivePath(
             asked.theta,
             merge=asked.merge,
             attention=asked.attention,
             gates=asked.gates,
-            contributions=True,  # type: ignore[arg-type]
+            contributions=True,
         )
         for image, path in zip(batch, method.extract(graph, x)):
             found = explain(steps, image, asked)

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.utils import _pytree as tree
 
+from netpaths.graph import Node
 from netpaths.graph.replacing import Call
 
 
@@ -36,8 +38,8 @@ FROZEN: dict[str, Frozen] = {}
 
 
 def affine(call: Call) -> Parts:
-    """Operations that are linear in all inputs together, and add constants: their value at zero."""
-    return Parts(call.run(call.inputs), constant=_at_zero(call))
+    """Operations that are linear in all inputs together; what constants add is their value at zero."""
+    return Parts(call.run(call.inputs), constant=_at_zero(call) if _holds_constants(call.node) else None)
 
 
 def shifted(call: Call) -> Parts:
@@ -72,7 +74,7 @@ def pattern(call: Call) -> Parts:
     """Nothing comes from the inputs: a pattern or a statistic is a constant."""
     with torch.no_grad():
         value = call.run(call.inputs)
-    return Parts(value, constant=value)
+    return Parts(value, constant=value if value.is_floating_point() else None)
 
 
 def bilinear(call: Call, followed: tuple[bool, ...]) -> Parts:
@@ -85,6 +87,13 @@ def bilinear(call: Call, followed: tuple[bool, ...]) -> Parts:
 def standing(value: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:
     """``value`` with the derivatives of ``linear``."""
     return value.detach() + (linear - linear.detach())
+
+
+def _holds_constants(node: Node) -> bool:
+    """Whether an argument is a tensor of numbers, or a number that could be added or filled in."""
+    leaves = tree.tree_leaves(dict(node.arguments))
+    tensors = any(isinstance(leaf, torch.Tensor) and leaf.is_floating_point() for leaf in leaves)
+    return tensors or any(isinstance(node.arguments.get(name), (int, float)) for name in ("input", "other", "value"))
 
 
 def _at_zero(call: Call) -> torch.Tensor | None:
