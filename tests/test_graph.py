@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from netpaths import EffectivePath, Graph
-from netpaths.errors import BadInput, UnknownNode, UnsupportedOperation
+from netpaths.errors import BadInput, BadOption, UnknownNode, UnsupportedOperation
 from netpaths.graph import ranked_classes
-from netpaths.graph.family import find_family, supported
+from netpaths.graph.family import FAMILIES, register_family, supported
 from networks import Network, random_network, step_nodes
 from oracle import Step
 
@@ -112,13 +112,12 @@ def test_operations_table() -> None:
     assert rows["add"]["weights"] == 0
 
 
-def test_every_supported_call_is_found() -> None:
-    for name, summary, calls in supported():
-        assert name
-        assert summary
-        assert calls
-    assert find_family(nn.Conv2d) is not None
-    assert find_family(torch.linalg.svd) is None
+def test_families_have_names_of_their_own() -> None:
+    rows = supported()
+    assert len({name for name, _, _ in rows}) == len(rows)
+    assert all(summary and operations for _, summary, operations in rows)
+    with pytest.raises(BadOption, match="already a family 'convolution'"):
+        register_family(FAMILIES["convolution"])
 
 
 # --- same network ----------------------------------------------------------------------------------------------------

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from netpaths.graph import Family, Node
 from netpaths.rules.affine import pass_through
@@ -55,50 +51,10 @@ def around_zero(node: Node) -> bool:
 BOUNDS = (("min_val", "min"), ("max_val", "max"))
 
 
-def refuse_dropout(node: Node) -> str | None:
-    """Dropout that stays on in evaluation mode is random; whole numbers have no sign to follow."""
-    kind = node.arguments.get("dtype")
-    if isinstance(kind, torch.dtype) and not kind.is_floating_point:
-        return f"turns activations into {kind}"
-    return "active in evaluation mode" if node.arguments.get("training") else None
-
-
-LEAKY = "input negative_slope=0.01 inplace=False"
-HARD = "input min_val=-1.0 max_val=1.0 inplace=False"
-CURVED = "input alpha=1.0 inplace=False"
-FUNCTIONS: dict[Any, str] = {
-    F.relu: "input inplace=False",
-    torch.relu: "input",
-    F.relu6: "input inplace=False",
-    F.leaky_relu: LEAKY,
-    F.hardtanh: HARD,
-    F.elu: CURVED,
-    F.selu: "input inplace=False",
-    F.celu: CURVED,
-    F.softsign: "input",
-    torch.tanh: "input",
-    F.tanh: "input",
-    torch.clamp: "input min=None max=None",
-}
-
 register(
     Family(
         "activation",
         "increasing and zero at zero: ReLU, ReLU6, LeakyReLU, PReLU, hardtanh, tanh, ELU, SELU, CELU, softsign, clamp",
-        modules={
-            nn.ReLU: "",
-            nn.ReLU6: "",
-            nn.LeakyReLU: "negative_slope",
-            nn.PReLU: "weight",
-            nn.Hardtanh: "min_val max_val",
-            nn.Tanh: "",
-            nn.ELU: "",
-            nn.SELU: "",
-            nn.CELU: "",
-            nn.Softsign: "",
-            nn.Threshold: "threshold value",
-        },
-        functions=FUNCTIONS,
         operations=(
             "relu",
             "relu6",
@@ -125,7 +81,6 @@ register(
             "rrelu",
         ),
         takes=lambda node: not node.parents or around_zero(node),
-        methods={"relu": "input", "tanh": "input", "clamp": "input min=None max=None"},
         refuse=refuse,
     ),
     select,
@@ -135,52 +90,8 @@ register(
     Family(
         "shifted activation",
         "increasing but not zero at zero: sigmoid, hard sigmoid, softplus, log-sigmoid, clamps between other bounds",
-        modules={nn.Sigmoid: "", nn.Hardsigmoid: "", nn.Softplus: "", nn.LogSigmoid: ""},
-        functions={
-            torch.sigmoid: "input",
-            F.sigmoid: "input",
-            F.hardsigmoid: "input inplace=False",
-            F.softplus: "input",
-            F.logsigmoid: "input",
-        },
         operations=("sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "clamp", "clamp_min", "clamp_max"),
-        methods={"sigmoid": "input"},
     ),
     select_shifted,
-    element_wise,
-)
-register(
-    Family(
-        "identity",
-        "dropout in evaluation mode, identity, copies",
-        modules={nn.Dropout: "", nn.Dropout1d: "", nn.Dropout2d: "", nn.AlphaDropout: "", nn.Identity: ""},
-        functions={
-            F.dropout: "input p=0.5 training=True inplace=False",
-            F.dropout2d: "input p=0.5 training=True inplace=False",
-            F.alpha_dropout: "input p=0.5 training=False inplace=False",
-        },
-        operations=("to", "_to_copy", "type_as"),
-        methods={"contiguous": "input", "clone": "input", "detach": "input", "float": "input"},
-        refuse=refuse_dropout,
-    ),
-    select,
-    element_wise,
-)
-register(
-    Family(
-        "softmax",
-        "softmax and log-softmax as the last operation: the seed passes to the logit",
-        modules={nn.Softmax: "dim", nn.LogSoftmax: "dim"},
-        functions={
-            F.softmax: "input dim=None",
-            F.log_softmax: "input dim=None",
-            torch.softmax: "input dim=None",
-            torch.log_softmax: "input dim=None",
-        },
-        methods={"softmax": "input dim=None", "log_softmax": "input dim=None"},
-        refuse=lambda node: None if node.arguments.get("dim") in (1, -1, None) else "not over the classes",
-        last=True,
-    ),
-    select,
     element_wise,
 )

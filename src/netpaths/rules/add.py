@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 import torch
 
 from netpaths import kernels
@@ -56,14 +54,10 @@ def carried_by(chosen: Chosen, operand: int, shape: torch.Size) -> torch.Tensor 
     return carried(places[own], chosen.values[own], shape)
 
 
-SIGNATURE = "input other alpha=1"
-
 register(
     Family(
         "addition",
         "residual additions of two equal shapes, and of a constant",
-        functions={operator.add: "input other", torch.add: SIGNATURE},
-        methods={"add": SIGNATURE, "__add__": "input other"},
         operations=("add",),
         takes=lambda node: len(set(node.input_shapes)) == 1,
         refuse=refuse,

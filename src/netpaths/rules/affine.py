@@ -9,11 +9,7 @@ a > 0.
 
 from __future__ import annotations
 
-import operator
-
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from netpaths import kernels
 from netpaths.graph import Family, Node
@@ -98,14 +94,10 @@ def _two_activations(node: Node) -> bool:
     return all(isinstance(node.arguments[name], str) for name in ("input", "other"))
 
 
-NORM = "running_mean running_var weight bias"
-
 register(
     Family(
         "batch norm",
         "running statistics; folded into the layer before where that layer has no other reader",
-        modules={nn.BatchNorm1d: NORM, nn.BatchNorm2d: NORM},
-        functions={F.batch_norm: "input running_mean running_var weight=None bias=None training=False"},
         operations=("batch_norm",),
         refuse=refuse_batch_norm,
     ),
@@ -116,13 +108,6 @@ register(
     Family(
         "scaling",
         "products with and quotients by constants",
-        functions={
-            operator.mul: "input other",
-            torch.mul: "input other",
-            operator.truediv: "input other",
-            torch.div: "input other",
-        },
-        methods={"mul": "input other", "div": "input other"},
         operations=("mul", "div"),
         takes=lambda node: not _two_activations(node),
         refuse=refuse_product,
@@ -134,8 +119,6 @@ register(
     Family(
         "subtraction",
         "of a constant, or from a constant",
-        functions={operator.sub: "input other", torch.sub: "input other alpha=1"},
-        methods={"sub": "input other alpha=1"},
         operations=("sub",),
         takes=lambda node: not _two_activations(node),
         refuse=refuse_difference,
@@ -147,8 +130,6 @@ register(
     Family(
         "negation",
         "minus",
-        functions={operator.neg: "input", torch.neg: "input"},
-        methods={"neg": "input"},
         operations=("neg",),
     ),
     select_negated,

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from netpaths import kernels
 from netpaths.graph import Family, Field, Node, rows_and_cols
@@ -76,26 +73,11 @@ def _with_padding(node: Node, windows: Field) -> list[torch.Tensor]:
 
 FIXED = "input kernel_size stride=None padding=0 ceil_mode=False count_include_pad=True divisor_override=None"
 FIXED_MODULE = "kernel_size stride padding ceil_mode"
-FUNCTIONS: dict[Any, str] = {
-    F.avg_pool2d: FIXED,
-    F.avg_pool1d: FIXED,
-    F.adaptive_avg_pool2d: "input output_size",
-    F.adaptive_avg_pool1d: "input output_size",
-    torch.mean: "input dim=None keepdim=False",
-}
 
 register(
     Family(
         "average pooling",
         "1d to 3d, fixed, adaptive and global, means over all spatial axes, with padding and ceil_mode",
-        modules={
-            nn.AvgPool2d: FIXED_MODULE,
-            nn.AvgPool1d: FIXED_MODULE,
-            nn.AdaptiveAvgPool2d: "output_size",
-            nn.AdaptiveAvgPool1d: "output_size",
-        },
-        functions=FUNCTIONS,
-        methods={"mean": "input dim=None keepdim=False"},
         operations=(
             "avg_pool1d",
             "avg_pool2d",

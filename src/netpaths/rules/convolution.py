@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from netpaths.graph import Family, Field, Node, window_table
 from netpaths.rules.frozen import weighted
@@ -82,15 +80,10 @@ def select(layer: Layer) -> Selection:
     return select_windows(layer, weight.reshape(*weight.shape[:2], -1, weight.shape[-1]))
 
 
-SIGNATURE = "input weight bias=None stride=1 padding=0 dilation=1 groups=1"
-ATTRIBUTES = "weight bias stride padding dilation groups padding_mode"
-
 register(
     Family(
         "convolution",
         "1d to 3d, also transposed, with stride, padding (same, asymmetric, reflect …), dilation and groups",
-        modules={nn.Conv2d: ATTRIBUTES, nn.Conv1d: ATTRIBUTES},
-        functions={F.conv2d: SIGNATURE, F.conv1d: SIGNATURE},
         operations=(
             "conv1d",
             "conv2d",

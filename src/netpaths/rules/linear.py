@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from math import prod
 
-import torch.nn.functional as F
-from torch import nn
-
 from netpaths.graph import Family, Field, Node, window_table
 from netpaths.rules.frozen import weighted
 from netpaths.rules.rule import Layer, Selection, register
@@ -38,8 +35,6 @@ register(
     Family(
         "linear",
         "fully connected layers on (batch, features), and on the last of several axes",
-        modules={nn.Linear: "weight bias"},
-        functions={F.linear: "input weight bias=None"},
         operations=("linear",),
         refuse=refuse,
         field=field,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from netpaths import kernels
 from netpaths.graph import Family, Field, Node
@@ -44,26 +41,11 @@ def select(layer: Layer) -> Selection:
 FIXED = "input kernel_size stride=None padding=0 dilation=1 ceil_mode=False return_indices=False"
 FIXED_MODULE = "kernel_size stride padding dilation ceil_mode return_indices"
 ADAPTIVE = "input output_size return_indices=False"
-FUNCTIONS: dict[Any, str] = {
-    F.max_pool2d: FIXED,
-    F.max_pool1d: FIXED,
-    torch.max_pool2d: FIXED,
-    torch.max_pool1d: FIXED,
-    F.adaptive_max_pool2d: ADAPTIVE,
-    F.adaptive_max_pool1d: ADAPTIVE,
-}
 
 register(
     Family(
         "max pooling",
         "1d to 3d, fixed and adaptive, with padding, dilation and ceil_mode",
-        modules={
-            nn.MaxPool2d: FIXED_MODULE,
-            nn.MaxPool1d: FIXED_MODULE,
-            nn.AdaptiveMaxPool2d: "output_size return_indices",
-            nn.AdaptiveMaxPool1d: "output_size return_indices",
-        },
-        functions=FUNCTIONS,
         operations=(
             "max_pool1d",
             "max_pool2d",
