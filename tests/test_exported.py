@@ -1,4 +1,4 @@
-"""Networks read by what they compute: the same paths as by spelling, and networks that no spelling table holds."""
+"""Networks that are read by what they compute, however they are written."""
 
 from __future__ import annotations
 
@@ -8,36 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import netpaths
-from netpaths.errors import BadInput, UnknownNode, UnsupportedOperation
+from netpaths.errors import BadInput, UnknownNode
 from netpaths.graph import Graph
 from netpaths.graph.layout import Layout
 
 
-class Exported(Graph):
-    """A graph that never reads the spelling."""
-
-    def _trace(self, model: nn.Module, example: torch.Tensor, fold: bool) -> None:
-        raise UnsupportedOperation("not asked")
-
-
 def images(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"), [("lenet5", (1, 28, 28)), ("resnet20", (3, 32, 32)), ("vgg11", (3, 32, 32))]
-)
-def test_both_front_ends_find_the_same_paths(name: str, shape: tuple[int, ...]) -> None:
-    torch.manual_seed(0)
-    model, x = netpaths.load_model(name).eval(), images(3, *shape)
-    spelled, computed = Graph(model, x[:1]), Exported(model, x[:1])
-    assert [layer.replace(".", "_") for layer in computed.layers] == list(spelled.layers)
-    method = netpaths.EffectivePath()
-    for first, second in zip(method.extract(spelled, x), method.extract(computed, x)):
-        for old, new in zip(spelled.layers, computed.layers):
-            assert torch.equal(first.synapses(old), second.synapses(new))
-            assert torch.equal(first.weights(old), second.weights(new))
-        assert torch.equal(first.neurons(spelled.input), second.neurons(computed.input))
 
 
 class Attention(nn.Module):
@@ -144,7 +121,7 @@ def test_paths_follow_the_signal_and_not_the_gate() -> None:
 def test_names_are_stable_and_take_underscores() -> None:
     x = images(1, 3, 32, 32)
     model = netpaths.load_model("resnet20").eval()
-    first, second = Exported(model, x), Exported(model, x)
+    first, second = Graph(model, x), Graph(model, x)
     assert list(first.nodes) == list(second.nodes)
     assert first.fingerprint == second.fingerprint
     assert first.node("layer1_0_conv1") is first.node("layer1.0.conv1")
@@ -165,14 +142,14 @@ def test_softmax_at_the_end_is_led_back_to_logits() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.core(x).softmax(1)
 
-    graph = Exported(Probabilities(), x[:1])
+    graph = Graph(Probabilities(), x[:1])
     assert torch.allclose(graph.run(x).logits, core(x))
 
 
 def test_one_logit_is_refused_with_a_way_out() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(8, 1)).eval()
     with pytest.raises(BadInput, match="one logit"):
-        Exported(model, images(1, 2, 2, 2))
+        Graph(model, images(1, 2, 2, 2))
 
 
 def test_layouts_put_images_first_and_back() -> None:
