@@ -54,10 +54,6 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "value of a maximum": (
         lambda m, y, x: y + y.max(1, keepdim=True)[0].expand(-1, 3, -1, -1), r"max_1 \(max\); expand \(expand\)",
     ),
-    "spreading product": (lambda m, y, x: y[:, :1] * m.shift, r"spreads its input of shape \(1, 8, 8\) over \(3, 8"),
-    "spreading sum": (lambda m, y, x: y[:, :1] + m.shift, r"spreads its input of shape \(1, 8, 8\) over \(3, 8, 8"),
-    "spreading difference": (lambda m, y, x: y[:, :1] - m.shift, r"spreads its input"),
-    "spreading quotient": (lambda m, y, x: y[:, :1] / m.shift, r"spreads its input"),
     "batch statistics": (
         lambda m, y, x: F.batch_norm(y, None, None, training=True), "normalises with the statistics of the batch",
     ),

@@ -137,6 +137,7 @@ NETWORKS: dict[str, tuple[object, tuple[int, ...]]] = {
     "mish": (F.mish, SHAPE),
     "softshrink": (lambda h: F.softshrink(h, 0.05), SHAPE),
     "clamp": (lambda h: h.clamp(0.1, 0.6), SHAPE),
+    "clamp below zero": (lambda h: (h - 1).clamp(max=-0.5), SHAPE),
     "clamp_min": (lambda h: h.clamp_min(0.05), SHAPE),
     "layer_norm": (layer(lambda: nn.LayerNorm(6)), SHAPE),
     "group_norm": (layer(lambda: nn.GroupNorm(2, 4)), SHAPE),
