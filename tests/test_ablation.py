@@ -15,7 +15,7 @@ from netpaths import EffectivePath, Graph, Path, Site
 from netpaths.ablation import ablation_curve, keep_only, part, random_path, remove
 from netpaths.errors import BadOption
 from netpaths.path import Elements
-from networks import Network
+from networks import Network, step_nodes
 from oracle import LAYERS, Step, Windows, compute
 from test_rules import POOL, Bench
 
@@ -24,7 +24,8 @@ def two_convolutions() -> list[Step]:
     """Groups, stride, padding, dilation, a reflected border, a residual addition and two linear layers."""
     bench = Bench((2, 7, 7)).layer(4, (3, 3), padding=(1, 1), groups=2).then("relu")
     first = bench.last
-    bench.layer(4, (3, 3), padding=(1, 1), mode="reflect").join("add", first).then("relu")
+    bench.then("pad", None, "functional", amounts=(1, 1, 1, 1), mode="reflect")
+    bench.layer(4, (3, 3)).join("add", first).then("relu")
     bench.layer(3, (3, 2), stride=(2, 1), dilation=(1, 2)).then("relu")
     return bench.then("maxpool", None, "module", **POOL).dense(5).then("relu").dense(4).steps
 
@@ -45,7 +46,7 @@ class Case:
         self.x = torch.randn(shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
         self.model = Network(self.steps).double()
         self.graph = Graph(self.model, self.x)
-        self.names = list(self.graph.nodes)
+        self.names = step_nodes(self.graph, len(self.steps))
         self.paths = EffectivePath(theta).extract(self.graph, self.x)
 
     def full(self) -> list[Path]:
@@ -82,7 +83,7 @@ def by_weight(case: Case, path: Path, image: Tensor, keep: bool) -> Tensor:
     """A copy of the model whose weights are masked."""
     twin = copy.deepcopy(case.model)
     for name in case.graph.layers:
-        layer = twin.get_submodule(name)
+        layer = twin.get_submodule(case.graph.nodes[name].module)
         mask = path.weights(name) if keep else ~path.weights(name)
         layer.weight = nn.Parameter(layer.weight * mask)
     with torch.no_grad():

@@ -80,7 +80,7 @@ register(
             "hardshrink",
             "rrelu",
         ),
-        takes=lambda node: not node.parents or around_zero(node),
+        takes=around_zero,
         refuse=refuse,
     ),
     select,

@@ -19,9 +19,7 @@ def field(node: Node) -> Field:
 
 def refuse(node: Node) -> str | None:
     """A weight that is a constant, and images that are not the axis it reads."""
-    if len(node.shape) != 1 and not node.parents:
-        return f"applied along the last of several axes, output {node.shape}; supported: (batch, features)"
-    if node.parents and node.layout.axis == len(node.shape) + (node.layout.parts == 1) - 1:
+    if node.layout.axis == len(node.shape) + (node.layout.parts == 1) - 1:
         return "reads the axis of images"
     return None if not isinstance(node.arguments["weight"], str) else "its weight depends on the input"
 
