@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -406,3 +407,50 @@ def test_norms_with_running_statistics_are_refused() -> None:
     x = torch.rand(1, 2, 4, 4)
     with pytest.raises(UnsupportedOperation, match="normalises with running statistics; supported: the image's own"):
         Graph(model.eval(), x)
+
+
+def test_a_pattern_that_is_moved_is_followed_too() -> None:
+    """A softmax reshaped and back is followed as it is."""
+
+    def run(m: Any, x: Tensor, moved: bool) -> Any:
+        h = m.tokens(x.flatten(2))
+        scores = h @ h.transpose(-1, -2)
+        pattern = scores.softmax(-1).reshape(-1, 1, 2, 2).reshape(-1, 2, 2) if moved else scores.softmax(-1)
+        return m.head((pattern @ m.values(h)).flatten(1))
+
+    x, paths = torch.rand(3, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), []
+    for moved in (False, True):
+        torch.manual_seed(0)
+        parts = {"tokens": nn.Linear(16, 6), "values": nn.Linear(6, 6), "head": nn.Linear(12, 3)}
+        model = Written(partial(run, moved=moved), **parts).double().eval()
+        paths.append(EffectivePath(0.9, attention="all").extract(Graph(model, x[:1]), x))
+    for first, second in zip(*paths):
+        assert torch.equal(first.synapses("tokens"), second.synapses("tokens"))
+        assert first["softmax", "routing"].dense().any()
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.AvgPool1d(3, 2, 1),
+        nn.AvgPool2d((3, 2), 2, (1, 0), ceil_mode=True),
+        nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False),
+        nn.AvgPool2d(2, divisor_override=3),
+        nn.AvgPool3d((2, 3, 3), (1, 2, 2), (1, 1, 0), ceil_mode=True),
+        nn.AdaptiveAvgPool2d((2, 3)),
+        nn.AdaptiveAvgPool3d(2),
+    ],
+    ids=str,
+)
+def test_what_an_average_takes_adds_up_to_it(pool: nn.Module) -> None:
+    axes = 1 if "1d" in str(pool) else 3 if "3d" in str(pool) else 2
+    x = torch.rand(2, 2, *(4, 5, 6)[:axes], dtype=torch.float64)
+    model = nn.Sequential(pool, nn.Flatten(), nn.Linear(pool(x)[0].numel(), 3)).double().eval()
+    model[2].weight.data.abs_()
+    graph = Graph(model, x[:1])
+    means = graph.run(x, record=["0"])["0"].detach().flatten(1)
+    for image, path in enumerate(EffectivePath(1.0, contributions=True).extract(graph, x)):
+        active = path.neurons("0").flatten() > 0
+        taken = path.synapses("0").reshape(len(active), -1).sum(1)
+        torch.testing.assert_close(taken[active].double(), means[image][active], rtol=1e-5, atol=1e-6)
+        assert active.any()

@@ -6,16 +6,16 @@ What a chosen input carries is its value over the window's divisor, so that cont
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
+from functools import reduce
 
 import torch
 
 from netpaths import kernels
-from netpaths.graph import Family, Field, Node, rows_and_cols
+from netpaths.graph import Family, Field, Node
 from netpaths.rules.frozen import affine
-from netpaths.rules.pooling import adaptive_field, global_field, refuse_layout, window_field
+from netpaths.rules.pooling import adaptive_field, along, axes_of, global_field, refuse_layout, window_field
 from netpaths.rules.rule import Layer, Selection, register
-from netpaths.rules.windows import activate, problem_of
+from netpaths.rules.windows import activate, field_of, problem_of, regrouped
 
 
 def field(node: Node) -> Field:
@@ -41,38 +41,30 @@ def select(layer: Layer) -> Selection:
     """The smallest sufficient set in every active output's window."""
     chosen = kernels.select(problem_of(layer, layer.inputs[0], None))
     if chosen.values is not None:
-        places = chosen.synapses // chosen.shape[2] % prod(layer.node.shape[1:])
-        divisors = _divisors(layer.node).to(chosen.values)
-        chosen = replace(chosen, values=chosen.values / divisors.reshape(-1)[places])
-    return Selection((activate(layer, chosen),), chosen)
+        divisors = _divisors(layer.node).to(chosen.values).reshape(-1)
+        chosen = replace(chosen, values=chosen.values / divisors[chosen.synapses // chosen.shape[2] % len(divisors)])
+    return Selection((activate(layer, chosen),), regrouped(chosen, field_of(layer).parts))
 
 
 def _divisors(node: Node) -> torch.Tensor:
-    """What every place's sum is divided by: (height, width)."""
+    """What every place's sum is divided by: (rows, columns) of the fields."""
     arguments, windows = node.arguments, field(node)
     if arguments.get("divisor_override"):
         return torch.full((len(windows.rows), len(windows.cols)), float(arguments["divisor_override"]))
-    rows, cols = ((axis >= 0).sum(1) for axis in (windows.rows, windows.cols))
-    if arguments.get("count_include_pad"):
-        rows, cols = _with_padding(node, windows)
-    return rows[:, None] * cols
+    if not arguments.get("count_include_pad"):
+        rows, cols = ((table >= 0).sum(1) for table in (windows.rows, windows.cols))
+        return rows[:, None] * cols
+    *above, last = (_with_padding(node, axis) for axis in range(axes_of(node)))
+    return reduce(lambda rows, own: (rows[:, None] * own).flatten(), [*above, last], torch.ones(1, dtype=torch.int64))
 
 
-def _with_padding(node: Node, windows: Field) -> list[torch.Tensor]:
-    """Places of every window along rows and along columns, padding included but not what lies beyond it."""
-    arguments, axes = node.arguments, len(node.shape) - 1
-    kernel = rows_and_cols(arguments["kernel_size"], axes, 1)
-    stride = rows_and_cols(arguments["stride"] or arguments["kernel_size"], axes, 1)
-    padding = rows_and_cols(arguments["padding"], axes, 0)
-    found = []
-    for axis, table in enumerate((windows.rows, windows.cols)):
-        start = torch.arange(len(table)) * stride[axis]
-        found.append((start + kernel[axis]).clamp(max=windows.in_shape[1 + axis] + 2 * padding[axis]) - start)
-    return found
+def _with_padding(node: Node, axis: int) -> torch.Tensor:
+    """Places of every window along one axis, padding included but not what lies beyond it: (outputs,)."""
+    arguments, axes = node.arguments, axes_of(node)
+    kernel, padding = along(arguments["kernel_size"], axis), along(arguments["padding"], axis)
+    start = torch.arange(node.shape[axis - axes]) * along(arguments["stride"] or arguments["kernel_size"], axis)
+    return (start + kernel).clamp(max=node.input_shapes[0][axis - axes] + 2 * padding) - start
 
-
-FIXED = "input kernel_size stride=None padding=0 ceil_mode=False count_include_pad=True divisor_override=None"
-FIXED_MODULE = "kernel_size stride padding ceil_mode"
 
 register(
     Family(

@@ -15,6 +15,7 @@ from netpaths.kernels import Problem
 from netpaths.rules.frozen import affine
 from netpaths.rules.pooling import along
 from netpaths.rules.rule import Active, Layer, Selection, register
+from netpaths.rules.windows import carried
 
 
 def tables(node: Node) -> list[tuple[torch.Tensor, int]]:
@@ -63,13 +64,16 @@ def select(layer: Layer) -> Selection:
             layer.output.detach().reshape(shape),
             None if layer.active.reversed is None else layer.active.reversed.reshape(shape),
             layer.selector.theta,
+            amounts=layer.active.amount is not None,
         )
     )
     place = origin.permute(0, 1, 3, 2, 4).reshape(-1)[chosen.synapses // size * size + chosen.synapses % size]
     reached = torch.zeros_like(x, dtype=torch.bool)
     reached[chosen.images(), place] = True
-    mask = reached.reshape(layer.inputs[0].shape)
-    return Selection((Active(mask, None, None if layer.active.amount is None else mask.float()),))
+    whole, amount = layer.inputs[0].shape, None
+    if chosen.values is not None:
+        amount = carried(chosen.images() * x.shape[1] + place, chosen.values, whole)
+    return Selection((Active(reached.reshape(whole), None, amount),))
 
 
 def refuse(node: Node) -> str | None:

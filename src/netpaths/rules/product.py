@@ -24,10 +24,11 @@ STEPS = ("rearrangement", "scaling")
 
 def gate_of(node: Node) -> Node | None:
     """The bounded gate or frozen statistic that the node's values are, moved or scaled; None where they are none."""
-    if node.operation in BOUNDED or node.frozen:
+    if node.operation in BOUNDED:
         return node
     passes = node.family is not None and node.family.name in STEPS and len(node.parents) == 1
-    return gate_of(node.parents[0]) if passes else None
+    source = gate_of(node.parents[0]) if passes else None
+    return node if source is None and node.frozen else source
 
 
 def followed(node: Node, selector: Selector) -> tuple[bool, bool]:
