@@ -480,37 +480,37 @@ def hand_path(**options: object) -> dict[str, list[list[int]]]:
 def test_hand_solved_values() -> None:
     x = torch.tensor([[1.0, 2.0, -1.0]])
     trace = Graph(hand_network(), x).run(x, record="all")
-    assert trace["_0"].tolist() == [[1.0, 2.0, -1.25]]
-    assert trace["_2"].tolist() == [[2.5, -0.5, 3.25]]
+    assert trace["0"].tolist() == [[1.0, 2.0, -1.25]]
+    assert trace["2"].tolist() == [[2.5, -0.5, 3.25]]
     assert trace.logits.tolist() == [[5.75, -1.125]]
 
 
 def test_hand_solved_half() -> None:
     """z0 needs 23/8: 13/4 alone. g2 needs 13/8: 3 alone. h1 needs 3/4: 2 alone."""
-    assert hand_path(theta=0.5) == {"_4": [[0, 2]], "_2": [[2, 1]], "_0": [[1, 2]]}
+    assert hand_path(theta=0.5) == {"4": [[0, 2]], "2": [[2, 1]], "0": [[1, 2]]}
 
 
 def test_hand_solved_most() -> None:
     """z0 needs 207/40: both. g0 needs 27/10: both; g2 needs 117/40: 3 alone. h0 needs 9/10: the first 1 alone, a tie;
     h1 needs 27/20: 2 alone."""
-    assert hand_path(theta=0.9) == {"_4": [[0, 0], [0, 2]], "_2": [[0, 0], [0, 1], [2, 1]], "_0": [[0, 0], [1, 2]]}
+    assert hand_path(theta=0.9) == {"4": [[0, 0], [0, 2]], "2": [[0, 0], [0, 1], [2, 1]], "0": [[0, 0], [1, 2]]}
 
 
 def test_hand_solved_whole() -> None:
     """z0: both. g0: 2 + 1; g2: 3 + 1/4. h0 needs 1: the first 1; h1 needs 3/2: 2."""
-    expected = {"_4": [[0, 0], [0, 2]], "_2": [[0, 0], [0, 1], [2, 0], [2, 1]], "_0": [[0, 0], [1, 2]]}
+    expected = {"4": [[0, 0], [0, 2]], "2": [[0, 0], [0, 1], [2, 0], [2, 1]], "0": [[0, 0], [1, 2]]}
     assert hand_path(theta=1.0) == expected
 
 
 def test_hand_solved_neuron_target() -> None:
     """z0: both. g0 needs 9/4: 2 + 1; g2 needs 117/40: 3. h0 needs 9/10: 1; h1 needs 9/5: 2."""
-    expected = {"_4": [[0, 0], [0, 2]], "_2": [[0, 0], [0, 1], [2, 1]], "_0": [[0, 0], [1, 2]]}
+    expected = {"4": [[0, 0], [0, 2]], "2": [[0, 0], [0, 1], [2, 1]], "0": [[0, 0], [1, 2]]}
     assert hand_path(theta=0.9, target="neuron") == expected
 
 
 def test_hand_solved_second_rank() -> None:
     """z1 = -9/8 is explained downwards: contributions -5/2, 0, 13/8 sum to -7/8, so 13/8 alone, the way of g2."""
-    assert hand_path(theta=0.5, rank=2) == {"_4": [[1, 2]], "_2": [[2, 1]], "_0": [[1, 2]]}
+    assert hand_path(theta=0.5, rank=2) == {"4": [[1, 2]], "2": [[2, 1]], "0": [[1, 2]]}
 
 
 def test_maps_that_fall_along_the_last_axis_are_not_taken_for_channels() -> None:

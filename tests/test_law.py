@@ -164,7 +164,7 @@ def choices() -> nn.Module:
     """Maxima, conditions, interpolation, patches that overlap and a root mean square norm."""
 
     def run(m: Written, x: Tensor) -> Tensor:
-        h = F.interpolate(m.stem(x), scale_factor=2, mode="bilinear")
+        h = F.interpolate(m.stem(x).float().double(), scale_factor=2, mode="bilinear")
         h = torch.maximum(h, m.other(h)) + torch.maximum(h, m.stem.bias[:, None, None])
         h = torch.where(h > 0.1, h, m.other(h)) + torch.where(h < 0, h, h.new_tensor(0.2))
         h = F.fold(F.unfold(h, 3, padding=1), (8, 8), 3, padding=1)

@@ -91,11 +91,11 @@ def test_classes_ascend_whatever_comes_first() -> None:
 def test_frequency() -> None:
     profile = build(batches(), counts=True)
     label = next(iter(profile))
-    frequency = profile.frequency(label, ("_4", "weight"))
+    frequency = profile.frequency(label, ("4", "weight"))
     assert 0 < frequency.max() <= 1
-    assert np.array_equal(np.flatnonzero(frequency), profile[label]["_4", "weight"].members())
+    assert np.array_equal(np.flatnonzero(frequency), profile[label]["4", "weight"].members())
     with pytest.raises(BadOption, match="this profile has no counts; build it with counts=True"):
-        build(batches()).frequency(label, ("_4", "weight"))
+        build(batches()).frequency(label, ("4", "weight"))
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 2 / 3, 1.0])

@@ -353,8 +353,8 @@ def test_top_left_weights_keep_their_place() -> None:
     model[2].weight = nn.Parameter(torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]]))
     model[2].bias = nn.Parameter(torch.zeros(2))
     path = EffectivePath(theta=1.0).extract(Graph(model, torch.ones(1, 1, 2, 2)), torch.ones(1, 1, 2, 2))[0]
-    assert path.weights("_0")[0, 0].tolist() == [[False] * 3, [False, True, True], [False, True, True]]
-    assert not path.synapses("_0")[0, 0, 0, 0, 0].any()
+    assert path.weights("0")[0, 0].tolist() == [[False] * 3, [False, True, True], [False, True, True]]
+    assert not path.synapses("0")[0, 0, 0, 0, 0].any()
 
 
 @pytest.mark.parametrize("rule", ["conv padding", "average pool padding", "batch norm", "residual add", "max pool"])

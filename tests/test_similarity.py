@@ -129,7 +129,7 @@ def test_paths_of_different_models(images: list[Path]) -> None:
 def test_missing_nodes(images: list[Path], profile: Profile) -> None:
     label = next(iter(profile))
     with pytest.raises(UnknownNode, match="nodes with a synapse site"):
-        image_class_similarity(images[0], profile[label], nodes=["_9"])
+        image_class_similarity(images[0], profile[label], nodes=["9"])
     with pytest.raises(EmptyClass):
         image_class_similarity(images[0], profile[99])
 

@@ -10,7 +10,7 @@ from netpaths.decoupling.controller import ScatteringGate
 from netpaths.errors import BadOption
 from netpaths.graph import Graph
 
-KEEPS_ZERO = ("activation", "scaling", "negation", "average pooling", "max pooling")
+KEEPS_ZERO = ("activation", "conversion", "scaling", "negation", "average pooling", "max pooling")
 """Families whose output channel is zero where their input channel is."""
 
 

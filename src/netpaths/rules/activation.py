@@ -95,3 +95,8 @@ register(
     select_shifted,
     element_wise,
 )
+register(
+    Family("conversion", "to another floating type or device", operations=("to", "_to_copy", "type_as")),
+    select,
+    element_wise,
+)

@@ -18,7 +18,7 @@ from netpaths.rules.rule import Active, Layer, Selection, Selector, register
 
 SOFTMAX = ("softmax", "_softmax")
 BOUNDED = ("sigmoid", "hardsigmoid", "tanh", *SOFTMAX)
-STEPS = ("rearrangement", "scaling")
+STEPS = ("rearrangement", "scaling", "conversion")
 """Families that leave a gate a gate."""
 
 
