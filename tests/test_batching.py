@@ -66,7 +66,7 @@ def test_a_cpu_takes_no_more_than_makes_it_faster(graph: Graph, monkeypatch: pyt
     has(monkeypatch, 1e15)
     monkeypatch.setattr(batching, "ENOUGH", 9 * IMAGE)
     assert batching.fitting_batch(graph) == 8
-    monkeypatch.setattr(batching, "device_of", lambda module: torch.device("cuda"))
+    monkeypatch.setitem(vars(graph), "device", torch.device("cuda"))
     assert batching.fitting_batch(graph) == batching.LARGEST
 
 

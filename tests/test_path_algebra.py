@@ -402,7 +402,7 @@ def test_foreign_safetensors(tmp_path: FilePath) -> None:
 
 
 def test_another_format_of_ours(tmp_path: FilePath) -> None:
-    netpaths.files.save_tensors(tmp_path / "p", "profile", 1, {}, {})
+    netpaths.files.save_tensors(tmp_path / "p", "profile", 2, {}, {})
     with pytest.raises(BadFile, match=r"is not a netpaths path: its format is 'netpaths\.profile'"):
         load_path(tmp_path / "p")
 

@@ -91,7 +91,7 @@ def test_saved_and_loaded_score_identically(fitted, tmp_path, make_features):
     assert header["threshold"] == fitted.threshold_
     assert set(header["versions"]) == {"netpaths", "torch", "numpy", "scikit-learn", "python"}
     again = save_detector(tmp_path / "again.safetensors", loaded, **ABOUT, extra={"note": "x"})
-    np.testing.assert_equal(load_tensors(again, "detector", 1), load_tensors(path, "detector", 1))
+    np.testing.assert_equal(load_tensors(again, "detector", 2), load_tensors(path, "detector", 2))
 
 
 def test_an_uncalibrated_detector_and_an_unseen_layer_survive_saving(unfitted, tmp_path, make_features):
@@ -122,11 +122,11 @@ def test_a_corrupt_file_is_refused(fitted, tmp_path):
 
 def test_an_incomplete_file_is_refused(fitted, tmp_path):
     path = save_detector(tmp_path / "d", fitted, **ABOUT)
-    arrays, header = load_tensors(path, "detector", 1)
-    save_tensors(path, "detector", 1, {"fill": arrays["fill"]}, header)
+    arrays, header = load_tensors(path, "detector", 2)
+    save_tensors(path, "detector", 2, {"fill": arrays["fill"]}, header)
     with pytest.raises(BadFile, match="not a complete detector file: KeyError"):
         load_detector(path)
-    save_tensors(path, "detector", 1, arrays, {**header, "detector": "oracle"})
+    save_tensors(path, "detector", 2, arrays, {**header, "detector": "oracle"})
     with pytest.raises(BadFile, match="unknown detector 'oracle'; known: adaboost, boosting, forest, joint"):
         load_detector(path)
 

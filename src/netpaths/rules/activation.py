@@ -6,7 +6,7 @@ import torch
 
 from netpaths.graph import Family, Node
 from netpaths.rules.affine import pass_through
-from netpaths.rules.frozen import element_wise
+from netpaths.rules.frozen import affine, element_wise
 from netpaths.rules.rule import Layer, Selection, register
 
 
@@ -98,5 +98,5 @@ register(
 register(
     Family("conversion", "to another floating type or device", operations=("to", "_to_copy", "type_as")),
     select,
-    element_wise,
+    affine,
 )
