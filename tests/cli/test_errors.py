@@ -198,7 +198,11 @@ def test_an_unsupported_operation_names_node_operation_and_what_is_supported(fai
     (tmp_path / "own.py").write_text(UNRULED)
     for command in ("profile", "train", "attack"):
         fails(
-            f"{command} --model {tmp_path}/own.py:net --data digits --out OUT", "operations without a rule", "sort", "e.g. 2,", "own.py, line"
+            f"{command} --model {tmp_path}/own.py:net --data digits --out OUT",
+            "operations without a rule",
+            "sort",
+            "e.g. 2,",
+            "own.py, line",
         )
 
 
