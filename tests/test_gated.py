@@ -139,9 +139,9 @@ def test_any_single_node_against_the_interpreter(name: str) -> None:
         ("x", "last"),  # the input and the logits
         ("left", "right"),  # beside each other
         ("right", "stem"),  # in another order than they run
-        ("relu", "left", "relu_1", "joined"),  # gated, and read by what is gated
+        ("relu", "left", "relu#2", "joined"),  # gated, and read by what is gated
         ("stem", "relu", "add", "cat"),
-        ("add", "view", "first"),
+        ("add", "flatten", "first"),
     ],
 )
 def test_several_nodes_against_the_interpreter(nodes: tuple[str, ...]) -> None:
