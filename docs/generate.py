@@ -57,10 +57,10 @@ def families_table() -> str:
     from netpaths.graph import supported
 
     rows = [
-        (f"**{name}**", summary, ", ".join(f"`{call}`" for call in calls))
-        for name, summary, calls in sorted(supported())
+        (family.kind, f"**{family.name}**", family.summary, ", ".join(f"`{name}`" for name in sorted(family.operations)))
+        for family in supported()
     ]
-    return table(("family", "what is covered", "calls"), rows)
+    return table(("kind", "family", "what is covered", "operations"), rows)
 
 
 def architectures_table() -> str:
@@ -89,15 +89,9 @@ def _traced(name: str, shape: tuple[int, int, int]) -> tuple[str, ...]:
 
 
 def refusals(message: str) -> str:
-    """The operations that a refusal names, each once with how often it occurs and the reason where there is one."""
-    listed = message.partition(". Supported")[0].partition("unsupported operations: ")[2]
-    counts: dict[str, int] = {}
-    for entry in re.split(r"(?<=\)); (?=\w+ \()", listed):
-        operation, _, reason = entry.partition(" (")[2].removesuffix(")").partition(": ")
-        short = re.sub(r" \(?\d.*", "", reason.partition("; supported")[0].partition(", output")[0])
-        text = f"{operation} ({short})" if short else operation
-        counts[text] = counts.get(text, 0) + 1
-    return "; ".join(f"{count} × {text}" for text, count in counts.items())
+    """The operations that a refusal names, with how often each occurs and the reason where there is one."""
+    listed = [line.strip().partition("×")[0] for line in message.splitlines()[1:]]
+    return "; ".join(f"{count} × {operation}" for operation, _, count in (line.rpartition(": ") for line in listed))
 
 
 def attacks_table() -> str:

@@ -114,8 +114,8 @@ def test_operations_table() -> None:
 
 def test_families_have_names_of_their_own() -> None:
     rows = supported()
-    assert len({name for name, _, _ in rows}) == len(rows)
-    assert all(summary and operations for _, summary, operations in rows)
+    assert len({family.name for family in rows}) == len(rows)
+    assert all(family.summary and family.operations for family in rows)
     with pytest.raises(BadOption, match="already a family 'convolution'"):
         register_family(FAMILIES["convolution"])
 

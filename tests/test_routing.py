@@ -373,7 +373,7 @@ def assert_at_rest(graph: Graph, x: Tensor, gates: Tensor, method: Routing, tole
 @pytest.mark.parametrize("limit", [10.0, 1.05])
 @pytest.mark.parametrize(
     ("name", "layers", "gamma"),
-    [("softplus", None, 0.05), ("relu", ("conv2",), 0.02), ("relu", ("activation_1",), 0.02)],
+    [("softplus", None, 0.05), ("relu", ("conv2",), 0.02), ("relu", ("activation#2",), 0.02)],
 )
 def test_smooth_losses_come_to_rest(name: str, layers: tuple[str, ...] | None, gamma: float, limit: float) -> None:
     graph, x = case(name)
@@ -389,7 +389,7 @@ def test_smooth_losses_come_to_rest(name: str, layers: tuple[str, ...] | None, g
 def test_a_convex_loss_has_the_minimum_that_scipy_finds(limit: float) -> None:
     """Gates behind the last activation reach the logits through nothing but a mean and a linear layer."""
     graph, x = case("relu")
-    layers = ("activation_1",)
+    layers = ("activation#2",)
     method = Routing(gamma=0.02, tolerance=1e-9, steps=4000, layers=layers, limit=limit, choose="last")
     for image, own in zip(singles(x), found(method, graph, x)):
 
@@ -569,7 +569,7 @@ class Sums(nn.Module):
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("before the activation", ("add", "relu_2")), ("constants", ("conv1", "conv2")), ("two heads", ("conv1",))],
+    [("before the activation", ("add", "relu#3")), ("constants", ("conv1", "conv2")), ("two heads", ("conv1",))],
 )
 def test_which_sums_are_blocks(kind: str, expected: tuple[str, ...]) -> None:
     """A sum that two nodes read, one that the last activation alone reads; neither biases nor the logits."""

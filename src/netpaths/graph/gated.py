@@ -91,7 +91,8 @@ def _split(module: fx.GraphModule, nodes: Sequence[str]) -> tuple[fx.GraphModule
     border = [
         node
         for node in module.graph.nodes
-        if node not in behind and (node_name(node) in gated or any(user in behind for user in node.users))
+        if node.op != "get_attr" and node not in behind
+        if node_name(node) in gated or any(user in behind for user in node.users)
     ]
     return _until(module, border, behind), _beyond(module, border, behind, nodes)
 
@@ -103,6 +104,7 @@ def _until(module: fx.GraphModule, border: Sequence[fx.Node], behind: set[fx.Nod
         if node not in behind and node.op != "output":
             copies[node] = graph.node_copy(node, lambda source: copies[source])
     graph.output(tuple(copies[node] for node in border))
+    graph.eliminate_dead_code()
     return fx.GraphModule(module, graph)
 
 
@@ -116,10 +118,13 @@ def _beyond(
         if node_name(node) in gates:
             copies[node] = graph.call_function(scale, (copies[node], gates[node_name(node)]))
     for node in module.graph.nodes:
-        if node in behind and node.op != "output":
+        if node.op == "get_attr":
+            copies[node] = graph.node_copy(node)
+        elif node in behind and node.op != "output":
             copies[node] = graph.node_copy(node, lambda source: copies[source])
             if node_name(node) in gates:
                 copies[node] = graph.call_function(scale, (copies[node], gates[node_name(node)]))
     result = next(node for node in module.graph.nodes if node.op == "output").args[0]
     graph.output(copies[result])
+    graph.eliminate_dead_code()
     return fx.GraphModule(module, graph)

@@ -55,6 +55,7 @@ register(
     Family(
         "activation",
         "increasing and zero at zero: ReLU, ReLU6, LeakyReLU, PReLU, hardtanh, tanh, ELU, SELU, CELU, softsign, clamp",
+        "element-wise",
         operations=(
             "relu",
             "relu6",
@@ -90,13 +91,16 @@ register(
     Family(
         "shifted activation",
         "increasing but not zero at zero: sigmoid, hard sigmoid, softplus, log-sigmoid, clamps between other bounds",
+        "element-wise",
         operations=("sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "clamp", "clamp_min", "clamp_max"),
     ),
     select_shifted,
     element_wise,
 )
 register(
-    Family("conversion", "to another floating type or device", operations=("to", "_to_copy", "type_as")),
+    Family(
+        "conversion", "to another floating type or device", "element-wise", operations=("to", "_to_copy", "type_as")
+    ),
     select,
     affine,
 )

@@ -58,6 +58,7 @@ register(
     Family(
         "addition",
         "residual additions of two equal shapes, and of a constant",
+        "frozen factors",
         operations=("add",),
         takes=lambda node: len(set(node.input_shapes)) == 1,
         refuse=refuse,

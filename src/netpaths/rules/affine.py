@@ -98,6 +98,7 @@ register(
     Family(
         "batch norm",
         "running statistics; folded into the layer before where that layer has no other reader",
+        "element-wise",
         operations=("batch_norm",),
         refuse=refuse_batch_norm,
     ),
@@ -108,6 +109,7 @@ register(
     Family(
         "scaling",
         "products with and quotients by constants",
+        "element-wise",
         operations=("mul", "div"),
         takes=lambda node: not _two_activations(node),
         refuse=refuse_product,
@@ -119,6 +121,7 @@ register(
     Family(
         "subtraction",
         "of a constant, or from a constant",
+        "element-wise",
         operations=("sub",),
         takes=lambda node: not _two_activations(node),
         refuse=refuse_difference,
@@ -130,6 +133,7 @@ register(
     Family(
         "negation",
         "minus",
+        "element-wise",
         operations=("neg",),
     ),
     select_negated,

@@ -70,6 +70,7 @@ register(
     Family(
         "average pooling",
         "1d to 3d, fixed, adaptive and global, means over all spatial axes, with padding and ceil_mode",
+        "frozen factors",
         operations=(
             "avg_pool1d",
             "avg_pool2d",

@@ -115,7 +115,14 @@ def depends(node: Node) -> bool:
 
 
 register(
-    Family("choice", "maxima and minima over any axes of an image", operations=("amax",), refuse=refuse, field=field),
+    Family(
+        "choice",
+        "maxima and minima over any axes of an image",
+        "choice",
+        operations=("amax",),
+        refuse=refuse,
+        field=field,
+    ),
     select,
     choice,
 )
@@ -123,6 +130,7 @@ register(
     Family(
         "larger",
         "the larger or smaller of two activations, or of an activation and a constant",
+        "choice",
         operations=("maximum",),
         refuse=refuse_larger,
     ),
@@ -133,6 +141,7 @@ register(
     Family(
         "condition",
         "where a condition that depends on the input picks",
+        "choice",
         operations=("where",),
         takes=depends,
         refuse=lambda node: refuse_layouts(node) if len(node.inputs) > 1 else None,

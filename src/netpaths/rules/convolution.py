@@ -84,6 +84,7 @@ register(
     Family(
         "convolution",
         "1d to 3d, also transposed, with stride, padding (same, asymmetric, reflect …), dilation and groups",
+        "linear",
         operations=(
             "conv1d",
             "conv2d",

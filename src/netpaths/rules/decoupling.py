@@ -36,6 +36,7 @@ register(
     Family(
         "gate",
         "filters switched off by the controller of a decoupled network",
+        "element-wise",
         operations=("gate", "scatteringgate"),
     ),
     select_gate,
@@ -45,6 +46,7 @@ register(
     Family(
         "controller",
         "chooses the filters of a decoupled layer; paths do not go through it",
+        "frozen",
         operations=("controller",),
     ),
     pattern.select,

@@ -20,6 +20,7 @@ register(
     Family(
         "curved activation",
         "SiLU, GELU, Hardswish, Mish, absolute value, powers: a frozen multiplier f(x)/x",
+        "element-wise",
         operations=("silu", "gelu", "hardswish", "mish", "abs", "pow", "square", "sin", "tan"),
     ),
     select,

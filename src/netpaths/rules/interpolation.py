@@ -82,6 +82,7 @@ register(
     Family(
         "interpolation",
         "linear, bilinear, trilinear and bicubic upsampling, also antialiased: fixed factors",
+        "linear",
         operations=(
             "upsample_linear1d",
             "upsample_bilinear2d",

@@ -33,6 +33,7 @@ register(
     Family(
         "linear",
         "fully connected layers on (batch, features), and on the last of several axes",
+        "linear",
         operations=("linear",),
         refuse=refuse,
         field=field,

@@ -46,6 +46,7 @@ register(
     Family(
         "max pooling",
         "1d to 3d, fixed and adaptive, with padding, dilation and ceil_mode",
+        "choice",
         operations=(
             "max_pool1d",
             "max_pool2d",

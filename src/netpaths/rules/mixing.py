@@ -159,6 +159,7 @@ register(
     Family(
         "mixing",
         "matrix products of two activations: the one that is no gate is followed, or both",
+        "frozen factors",
         operations=("matmul",),
         refuse=refuse,
     ),
@@ -169,6 +170,7 @@ register(
     Family(
         "attention",
         "scaled dot-product attention with its pattern frozen",
+        "frozen factors",
         operations=("scaled_dot_product_attention",),
         refuse=refuse_attention,
     ),

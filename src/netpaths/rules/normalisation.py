@@ -133,6 +133,7 @@ register(
     Family(
         "scale normalisation",
         "root mean square norm: a frozen scale alone",
+        "element-wise",
         operations=("rms_norm",),
         refuse=refuse,
     ),
@@ -143,6 +144,7 @@ register(
     Family(
         "normalisation",
         "layer, group and instance norm: mean subtraction, then a frozen scale",
+        "element-wise",
         operations=("layer_norm", "group_norm", "instance_norm"),
         refuse=refuse,
     ),

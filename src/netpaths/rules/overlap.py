@@ -85,6 +85,7 @@ register(
     Family(
         "overlap",
         "patches added where they overlap (fold)",
+        "frozen factors",
         operations=("col2im",),
         refuse=refuse,
     ),

@@ -42,7 +42,7 @@ register(
     Family(
         "softmax pattern",
         "softmax inside a network: frozen, or followed to its scores",
-        frozen=True,
+        "frozen",
         operations=("softmax", "_softmax"),
     ),
     select_softmax,
@@ -52,7 +52,7 @@ register(
     Family(
         "pattern",
         "norms, deviations, comparisons: frozen, paths do not go through them",
-        frozen=True,
+        "frozen",
         operations=(
             "log_softmax",
             "rsqrt",

@@ -99,6 +99,7 @@ register(
     Family(
         "product",
         "of two activations: the one that is no gate is followed, or both",
+        "product",
         operations=("mul", "div"),
         takes=lambda node: all(isinstance(node.arguments[name], str) for name in ("input", "other")),
         refuse=refuse,

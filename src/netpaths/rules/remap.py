@@ -97,6 +97,7 @@ register(
     Family(
         "rearrangement",
         "concatenation, flatten, reshape, padding, slices, transposition, channel shuffle, chunks",
+        "rearrangement",
         remaps=True,
         takes=lambda node: not isinstance(node.arguments.get("condition"), str),
         refuse=refuse,

@@ -95,7 +95,14 @@ def refuse_operands(node: Node) -> str | None:
 
 
 register(
-    Family("sum", "sums and means over any axes of an image", operations=("sum", "mean"), refuse=refuse, field=field),
+    Family(
+        "sum",
+        "sums and means over any axes of an image",
+        "frozen factors",
+        operations=("sum", "mean"),
+        refuse=refuse,
+        field=field,
+    ),
     select,
     affine,
 )
@@ -103,6 +110,7 @@ register(
     Family(
         "operands",
         "differences of two activations, and sums of two of which one is spread over the other",
+        "frozen factors",
         operations=("sub", "add"),
         takes=lambda node: len(node.inputs) == 2 and (node.operation == "sub" or len(set(node.input_shapes)) == 2),
         refuse=refuse_operands,
