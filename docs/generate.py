@@ -90,8 +90,12 @@ def _traced(name: str, shape: tuple[int, int, int]) -> tuple[str, ...]:
 
 def refusals(message: str) -> str:
     """The operations that a refusal names, with how often each occurs and the reason where there is one."""
-    listed = [line.strip().partition("×")[0] for line in message.splitlines()[1:]]
-    return "; ".join(f"{count} × {operation}" for operation, _, count in (line.rpartition(": ") for line in listed))
+    return "; ".join(_counted(line.strip().partition("×")[0]) for line in message.splitlines()[1:])
+
+
+def _counted(line: str) -> str:
+    operation, _, count = line.rpartition(": ")
+    return f"{count} × {operation}" if operation else line
 
 
 def attacks_table() -> str:

@@ -532,13 +532,13 @@ def test_routed_nodes_of_the_zoo() -> None:
     graph = case("residual").graph
     assert units(graph) == [16] * 3 + [32] * 3 + [64] * 3
     assert sum(units(graph)) == 336
-    assert all(graph.node(name).operation == "ReLU" for name in routed_nodes(graph))
+    assert all(graph.node(name).operation == "relu" for name in routed_nodes(graph))
     assert all(graph.node(graph.node(name).inputs[0]).operation == "add" for name in routed_nodes(graph))
 
 
 def test_routed_nodes_of_a_network_that_ends_with_a_convolution() -> None:
     graph = Graph(vision("squeezenet1_0"), torch.zeros(1, 3, 64, 64))
-    convolutions = [name for name in graph.layers if graph.node(name).operation == "Conv2d"]
+    convolutions = [name for name in graph.layers if graph.node(name).operation == "conv2d"]
     assert len(convolutions) == 26
     assert routed_nodes(graph) == tuple(convolutions[:-1])
 

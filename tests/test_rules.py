@@ -331,7 +331,7 @@ def test_ties_differ_where_maxima_tie() -> None:
     batch = images(bench).clamp(max=1.5)
     graph = Graph(Network(bench.steps), batch)
     first, every = (EffectivePath(1.0, ties=ties).extract(graph, batch) for ties in ("first", "all"))  # type: ignore[arg-type]
-    assert sum(len(p["s3", "synapse"]) for p in first) < sum(len(p["s3", "synapse"]) for p in every)
+    assert sum(len(p["s3.inner", "synapse"]) for p in first) < sum(len(p["s3.inner", "synapse"]) for p in every)
 
 
 def test_first_maximum_is_autograds() -> None:
@@ -339,10 +339,10 @@ def test_first_maximum_is_autograds() -> None:
     batch = images(bench)
     graph = Graph(Network(bench.steps), batch)
     for image, path in zip(batch, EffectivePath().extract(graph, batch)):
-        value = graph.run(image[None], record=["s2"])["s2"].requires_grad_()
+        value = graph.run(image[None], record=["s2.inner"])["s2.inner"].requires_grad_()
         pooled_value = F.max_pool2d(value, 3, 2)
-        pooled_value.backward(path.neurons("s3")[None].double())
-        assert torch.equal(value.grad[0] != 0, path.neurons("s2"))  # type: ignore[index]
+        pooled_value.backward(path.neurons("s3.inner")[None].double())
+        assert torch.equal(value.grad[0] != 0, path.neurons("s2.inner"))  # type: ignore[index]
 
 
 def test_top_left_weights_keep_their_place() -> None:
@@ -389,10 +389,10 @@ def test_contributions_of_a_weight_sum_over_its_synapses() -> None:
     batch = images(bench)
     graph = Graph(Network(bench.steps), batch)
     for path in EffectivePath(contributions=True).extract(graph, batch):
-        by_weight = path.synapses("s1").sum((1, 2))  # (out, in, kh, kw)
-        torch.testing.assert_close(path.weights("s1"), by_weight, rtol=1e-4, atol=1e-6)
+        by_weight = path.synapses("s1.inner").sum((1, 2))  # (out, in, kh, kw)
+        torch.testing.assert_close(path.weights("s1.inner"), by_weight, rtol=1e-4, atol=1e-6)
         reached = path.neurons("x").sum()
-        torch.testing.assert_close(reached, path.synapses("s1").sum(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(reached, path.synapses("s1.inner").sum(), rtol=1e-4, atol=1e-5)
 
 
 class Applied(nn.Module):
