@@ -20,6 +20,7 @@ from netpaths.methods.registry import make_method, method_of, option_value
 from netpaths.path import Path as ClassPath
 from netpaths.profile import Profile
 from netpaths.runs import file_of
+from netpaths.training import device_of, forward, in_mode
 from netpaths.zoo import MODELS, load_model, read_header
 
 WEIGHTS = "model.safetensors"
@@ -81,12 +82,33 @@ def load_images(
     limit: int | None = None,
     seed: int = 0,
 ) -> Images:
-    """The images of ``data``; those of a folder come in the network's own size unless told otherwise."""
+    """The images of ``data``; those of a folder come in the network's own size unless told otherwise.
+
+    The bundled digits come scaled, unless a network that does not say its size takes them only as they are.
+    """
     if _is_folder(data):
         shape = input_shape(model, name)
         if shape is not None:
             channels, size = channels or shape[0], size or shape[1]
-    return load_data(data, split, size, limit, seed, channels=channels)
+    images = load_data(data, split, size, limit, seed, channels=channels)
+    if data == "digits" and size is None and input_shape(model, name) is None and not _takes(model, images):
+        own = load_data(data, split, DIGIT_SIZE, limit, seed, channels=channels)
+        return own if _takes(model, own) else images
+    return images
+
+
+DIGIT_SIZE = 8
+"""Rows and columns of the bundled digits before they are scaled."""
+
+
+def _takes(model: nn.Module, images: Images) -> bool:
+    """Whether the network runs on images of this shape."""
+    with torch.no_grad(), in_mode(model, training=False):
+        try:
+            forward(model, images[:1][0].to(device_of(model)))
+        except BadInput:
+            return False
+    return True
 
 
 def input_shape(model: nn.Module, name: str) -> tuple[int, int, int] | None:
