@@ -156,6 +156,8 @@ def test_both_spellings_are_one_name(images: Tensor) -> None:
     assert torch.equal(trace["0.0"], trace["0_0"])
     path = EffectivePath().extract(graph, images)[0]
     assert torch.equal(path.neurons("0_0"), path.neurons("0.0"))
+    assert "0_0" in path.nodes("neuron")
+    assert "0_2" not in path.nodes("neuron")
     with pytest.raises(UnknownNode, match=r"there is no node '0\.2'; nearest: "):
         graph.node("0.2")
 

@@ -15,6 +15,16 @@ from netpaths.path import elements
 from netpaths.path.budget import Budget
 from netpaths.path.elements import Elements
 
+
+class Names(tuple[str, ...]):
+    """Names of nodes."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or any(own.replace(".", "_") == name for own in self)
+
+
 KINDS = ("neuron", "synapse", "weight", "channel", "routing")
 
 
@@ -80,8 +90,8 @@ class Path(Mapping[Site, Elements]):
         return tuple(kind for kind in KINDS if any(site.kind == kind for site in self.sites))
 
     def nodes(self, kind: str) -> tuple[str, ...]:
-        """The nodes with a site of this kind, from input to output."""
-        return tuple(site.node for site in self.sites if site.kind == kind)
+        """The nodes with a site of this kind, from input to output; ``in`` takes underscores instead of dots."""
+        return Names(site.node for site in self.sites if site.kind == kind)
 
     def neurons(self, node: str) -> torch.Tensor:
         """The selected neurons of ``node``: a boolean (or float) tensor of the node's output shape."""
