@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import Call
+from .conftest import Call
 
 BLOCKS = """
 from torch import nn
@@ -40,4 +40,4 @@ def test_a_size_that_was_asked_for_is_kept(tmp_path: Path, call: Call) -> None:
     (tmp_path / "mine.py").write_text(OWN.format(inputs=64))
     out = call(f"train --model {tmp_path}/mine.py:make --data digits --size 28 --epochs 1 --out {tmp_path}/run --quiet")
     assert out.code == 2
-    assert "(1, 28, 28)" in out.err
+    assert "1, 28, 28)" in out.err
