@@ -57,7 +57,7 @@ def families_table() -> str:
     from netpaths.graph import supported
 
     rows = [
-        (family.kind, f"**{family.name}**", family.summary, ", ".join(f"`{name}`" for name in sorted(family.operations)))
+        (family.kind, f"**{family.name}**", family.summary, ", ".join(f"`{own}`" for own in sorted(family.operations)))
         for family in supported()
     ]
     return table(("kind", "family", "what is covered", "operations"), rows)
