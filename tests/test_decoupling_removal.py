@@ -543,7 +543,7 @@ def test_files_say_what_was_kept(name: str, tmp_path: FilePath) -> None:
 
 def test_files_of_whole_networks_say_nothing_of_it(tmp_path: FilePath) -> None:
     save_decoupled(decoupled(Plain), tmp_path / "model.safetensors", "own.py:net", (2, SIDE, SIDE), 5)
-    assert set(read_header(tmp_path / "model.safetensors")["decoupled"]) == {"layers", "shape", "normalize"}
+    assert set(read_header(tmp_path / "model.safetensors")["decoupled"]) == {"schema", "layers", "shape", "normalize"}
 
 
 def test_a_network_of_the_zoo_is_made_by_its_name(tmp_path: FilePath) -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netpaths.data import Images
-from netpaths.errors import BadInput, BadOption, BadWeights
+from netpaths.errors import BadInput, BadOption, BadWeights, NetpathsError
 
 Progress = Callable[[int, int, str], None]
 
@@ -128,8 +128,10 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
     """The model's logits (batch, classes); raises BadInput when it cannot take images of this shape."""
     try:
         logits: Tensor = model(batch)
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
+    except NetpathsError:
+        raise
+    except Exception as error:  # of the user's own code
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise BadInput(f"the model cannot take images of shape {tuple(batch.shape[1:])}: {reason}") from error
     return logits
 

@@ -104,8 +104,7 @@ def _until(module: fx.GraphModule, border: Sequence[fx.Node], behind: set[fx.Nod
         if node not in behind and node.op != "output":
             copies[node] = graph.node_copy(node, lambda source: copies[source])
     graph.output(tuple(copies[node] for node in border))
-    graph.eliminate_dead_code()
-    return fx.GraphModule(module, graph)
+    return _pruned(fx.GraphModule(module, graph))
 
 
 def _beyond(
@@ -126,5 +125,11 @@ def _beyond(
                 copies[node] = graph.call_function(scale, (copies[node], gates[node_name(node)]))
     result = next(node for node in module.graph.nodes if node.op == "output").args[0]
     graph.output(copies[result])
-    graph.eliminate_dead_code()
-    return fx.GraphModule(module, graph)
+    return _pruned(fx.GraphModule(module, graph))
+
+
+def _pruned(module: fx.GraphModule) -> fx.GraphModule:
+    """``module`` without what it computes for nothing."""
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
