@@ -163,9 +163,9 @@ def class_name(names: Sequence[str], label: int | None) -> str:
 
 
 def wrapped(name: str, width: int = 13) -> str:
-    """A long node name over several lines, broken after underscores and spaces."""
+    """A long node name over several lines, broken after dots, underscores and spaces."""
     lines = [""]
-    for part in re.findall(r"[^_ ]*[_ ]|[^_ ]+", name):
+    for part in re.findall(r"[^._ ]*[._ ]|[^._ ]+", name):
         if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part
