@@ -20,12 +20,17 @@ class UnknownNode(NetpathsError):
         super().__init__(text + (f" ({hint})" if hint else ""))
 
 
+def spells(name: object, own: str) -> bool:
+    """Whether ``name`` is a node's ``own`` name, with dots or with underscores."""
+    return name == own or name == own.replace(".", "_")
+
+
 def known_as(name: str, known: Iterable[str], hint: str = "") -> str:
     """The one of ``known`` that ``name`` spells, with dots or underscores; raises UnknownNode naming the nearest."""
     known = list(known)
-    if name in known:
+    found = [own for own in known if spells(name, own)]
+    if name in found:
         return name
-    found = [own for own in known if own.replace(".", "_") == name]
     if len(found) != 1:
         raise UnknownNode(name, known, hint)
     return found[0]

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import fx, nn
 
-from netpaths.errors import BadInput, known_as
+from netpaths.errors import BadInput, known_as, spells
 from netpaths.graph.canonical import activations, bind_nodes, logits_of
 from netpaths.graph.copying import evaluation_copy, unwrapped
 from netpaths.graph.exporting import export_module
@@ -110,7 +110,9 @@ class Graph:
 
     def node(self, name: str) -> Node:
         """The node of this name, spelled with dots or underscores; raises UnknownNode naming the nearest."""
-        gone = [norm for norm in self.folded if name in (norm, norm.replace(".", "_"))]
+        if name in self.nodes:  # a pass asks for hundreds of names
+            return self.nodes[name]
+        gone = [norm for norm in self.folded if spells(name, norm)]
         hint = f"{gone[0]} was folded into {self.folded[gone[0]]}" if gone else ""
         return self.nodes[known_as(name, self.nodes, hint)]
 

@@ -131,11 +131,7 @@ class _Shapes(fx.Interpreter):
         return self._mode.from_tensor(super().fetch_attr(target), static_shapes=True)
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        owner = self.fetch_module(str(target))
+        owner = self.module.get_submodule(str(target))
         tensors = {**dict(owner.named_parameters()), **dict(owner.named_buffers())}
         faked = {name: self._mode.from_tensor(tensor, static_shapes=True) for name, tensor in tensors.items()}
         return torch.func.functional_call(owner, faked, args, kwargs)
-
-    def fetch_module(self, target: str) -> nn.Module:
-        """The submodule under a dotted name."""
-        return self.module.get_submodule(target)

@@ -87,19 +87,19 @@ def _number(value: Any) -> Any:
 
 def adaptive_max_pool1d(input: torch.Tensor, output_size: list[int]) -> torch.Tensor:
     """The maxima without their places: (batch, channels, length) to (batch, channels, *output_size)."""
-    found: torch.Tensor = F.adaptive_max_pool1d(input, list(output_size))
+    found: torch.Tensor = F.adaptive_max_pool1d(input, output_size)
     return found
 
 
 def adaptive_max_pool2d(input: torch.Tensor, output_size: list[int]) -> torch.Tensor:
     """The maxima without their places: (batch, channels, height, width) to (batch, channels, *output_size)."""
-    found: torch.Tensor = F.adaptive_max_pool2d(input, list(output_size))
+    found: torch.Tensor = F.adaptive_max_pool2d(input, output_size)
     return found
 
 
 def adaptive_max_pool3d(input: torch.Tensor, output_size: list[int]) -> torch.Tensor:
     """The maxima without their places: (batch, channels, depth, height, width) to (batch, channels, *output_size)."""
-    found: torch.Tensor = F.adaptive_max_pool3d(input, list(output_size))
+    found: torch.Tensor = F.adaptive_max_pool3d(input, output_size)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from netpaths.errors import BadOption, known_as
+from netpaths.errors import BadOption, known_as, spells
 from netpaths.path import elements
 from netpaths.path.budget import Budget
 from netpaths.path.elements import Elements
@@ -22,7 +22,7 @@ class Names(tuple[str, ...]):
     __slots__ = ()
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or any(own.replace(".", "_") == name for own in self)
+        return super().__contains__(name) or any(spells(name, own) for own in self)
 
 
 KINDS = ("neuron", "synapse", "weight", "channel", "routing")
