@@ -2,7 +2,7 @@
 
 from netpaths.graph.alignment import Alignment, align
 from netpaths.graph.family import FAMILIES, Family, register_family, supported
-from netpaths.graph.field import Field, adaptive_table, pair, rows_and_cols, spatial, window_table
+from netpaths.graph.field import Field, adaptive_table, pair, rows_and_cols, window_table
 from netpaths.graph.graph import Graph, Trace, ranked_classes
 from netpaths.graph.method import PathMethod, RankedMethod
 from netpaths.graph.node import Node
@@ -27,7 +27,6 @@ __all__ = [
     "ranked_classes",
     "register_family",
     "rows_and_cols",
-    "spatial",
     "supported",
     "window_table",
 ]

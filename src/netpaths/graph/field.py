@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
 import torch
 import torch.nn.functional as F
-
-from netpaths.errors import UnsupportedOperation
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,17 +100,3 @@ def rows_and_cols(value: int | Sequence[int], axes: int, filler: int) -> tuple[i
     """An option of a layer with one or two spatial axes for rows and columns; a signal's rows get ``filler``."""
     first, second = pair(value)
     return (filler, first) if axes == 1 else (first, second)
-
-
-def spatial(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(channels, height, width) of a feature map with one or two spatial axes, or of a vector.
-
-    Raises UnsupportedOperation for volumes.
-    """
-    if len(shape) > 3:
-        raise UnsupportedOperation(
-            f"feature maps of shape {shape} are not supported; supported: vectors, signals and images"
-        )
-    if len(shape) == 2:
-        return shape[0], 1, shape[1]
-    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (prod(shape), 1, 1)
