@@ -297,7 +297,7 @@ def test_bad_images(digits_lenet: nn.Module, batch: tuple[Tensor, Tensor]) -> No
         attack("fgsm", digits_lenet, images * 255, labels)
     with pytest.raises(BadInput, match=r"expected floats in \[0, 1\]"):
         attack("fgsm", digits_lenet, images * torch.nan, labels)
-    with pytest.raises(BadInput, match=r"labels have shape \(3,\), expected \(20,\)"):
+    with pytest.raises(BadInput, match=r"labels have shape \(3,\) and type torch.int64, expected \(20,\)"):
         attack("fgsm", digits_lenet, images, labels[:3])
     with pytest.raises(BadInput, match="the model has 10 classes"):
         attack("fgsm", digits_lenet, images, labels + 10)

@@ -347,7 +347,7 @@ def test_refusals(digits_lenet: nn.Module, few: Images, held: Images) -> None:
         train_decoupled(made(digits_lenet), few.take([]), QUICK, held, digits_lenet)
     small = decouple(load_model("lenet5", classes=3), torch.zeros(1, 1, 28, 28))
     plain = replace(QUICK, objective=Objective())
-    with pytest.raises(BadInput, match="the data has label 9 but the model 3 outputs"):
+    with pytest.raises(BadInput, match="labels go from 0 to 9, the model has 3 classes"):
         train_decoupled(small, few, plain, held)
     with pytest.raises(BadWeights, match="training diverged"):
         train_decoupled(made(digits_lenet), few, replace(plain, lr=1e12), held)

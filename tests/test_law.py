@@ -201,7 +201,9 @@ def gaps(graph: Graph, x: Tensor) -> dict[str, float]:
     found: dict[str, float] = {}
 
     def check(call: Call) -> Tensor:
-        name = call.node.family.name  # type: ignore[union-attr]
+        if call.node.family is None:
+            return call.run(call.inputs)  # the images
+        name = call.node.family.name
         if not call.run(call.inputs).is_floating_point():
             found[name] = 0.0  # a comparison
             return call.run(call.inputs)

@@ -10,6 +10,10 @@ class NetpathsError(Exception):
     """Base of every error a user can cause; the command line prints it as one line and exits with 2."""
 
 
+class NetpathsWarning(UserWarning):
+    """What a user should know though nothing fails; the command line prints it as one line."""
+
+
 class UnknownNode(NetpathsError):
     """A node name that the graph or path does not have."""
 

@@ -1,17 +1,27 @@
-"""Gradients where they are needed, whatever the caller has switched off around a call."""
+"""The same answer whatever the caller has switched on or off around a call: gradients, inference mode, autocast."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 
 
 @contextmanager
 def with_gradients() -> Iterator[None]:
-    """Inside, gradients are recorded, also within ``torch.no_grad`` and ``torch.inference_mode``."""
-    with torch.inference_mode(False), torch.enable_grad():
+    """Inside, gradients are recorded in full precision, also within ``torch.no_grad`` and ``torch.inference_mode``."""
+    with torch.inference_mode(False), torch.enable_grad(), full_precision():
+        yield
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Inside, numbers keep their type, also within ``torch.autocast``."""
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
         yield
 
 

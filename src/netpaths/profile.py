@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from netpaths.errors import BadInput, BadOption, EmptyClass, ModelMismatch
+from netpaths.errors import BadOption, EmptyClass, ModelMismatch
 from netpaths.files import load_tensors, save_tensors
 from netpaths.graph import Graph, PathMethod
 from netpaths.graph.streaming import batches_from
+from netpaths.labels import check_labels
 from netpaths.path import Elements, Path, Site, union
 from netpaths.path.storage import compress, decode_sites, decompress, encode_sites
 
@@ -85,8 +86,8 @@ class Profile:
 
         A path knows its prediction, so one forward pass serves both; the paths of wrong images are dropped.
         """
-        check_labels(labels, len(images), graph.classes)
-        paths = method.extract(graph, images)
+        check_labels(labels, len(images), graph.classes, least=-1)
+        paths = method.extract(graph, images.to(graph.device))
         correct = [(path, label) for path, label in zip(paths, labels.tolist()) if path.predicted == label]
         if correct:
             self.update([path for path, _ in correct], [label for _, label in correct])
@@ -293,13 +294,3 @@ def _added(
 def _brief(labels: Sequence[int]) -> str:
     shown = ", ".join(map(str, labels[:8]))
     return shown + (f" … ({len(labels)} in all)" if len(labels) > 8 else "")
-
-
-def check_labels(labels: torch.Tensor, images: int, classes: int) -> None:
-    """Raise BadInput unless ``labels`` is one class number for each of ``images``, of ``classes`` in all: (n,)."""
-    shape = tuple(labels.shape)
-    if shape != (images,) or labels.is_floating_point():
-        hint = "; class numbers are wanted, not one-hot rows or columns" if len(shape) > 1 else ""
-        raise BadInput(f"labels have shape {shape} and type {labels.dtype}, expected ({images},) whole numbers{hint}")
-    if images and (int(labels.min()) < -1 or int(labels.max()) >= classes):
-        raise BadInput(f"labels go from {int(labels.min())} to {int(labels.max())}, the model has {classes} classes")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from netpaths.data import Images
 from netpaths.errors import BadInput, BadOption, BadWeights, NetpathsError
+from netpaths.labels import check_labels
 
 Progress = Callable[[int, int, str], None]
 
@@ -105,7 +106,7 @@ def _epoch(
     total, count = 0.0, 0
     for batch, labels in batches:
         logits = forward(model, batch.to(device))
-        loss = F.cross_entropy(logits, fitting(labels, logits).to(device))
+        loss = F.cross_entropy(logits, check_labels(labels, *logits.shape).to(device))
         if not torch.isfinite(loss):
             raise BadWeights(f"training diverged: the loss is {loss.item()}; try a smaller learning rate")
         optimiser.zero_grad()
@@ -115,13 +116,6 @@ def _epoch(
         total, count = total + loss.item() * len(labels), count + len(labels)
     optimiser.zero_grad()
     return total / count
-
-
-def fitting(labels: Tensor, logits: Tensor) -> Tensor:
-    """The labels (batch,); raises BadInput where one is beyond the logits (batch, classes)."""
-    if int(labels.max()) >= logits.shape[1]:
-        raise BadInput(f"the data has label {int(labels.max())} but the model {logits.shape[1]} outputs")
-    return labels
 
 
 def forward(model: nn.Module, batch: Tensor) -> Tensor:

@@ -155,7 +155,11 @@ def test_trace_writes_the_path_it_prints(inside: Path, call: Call, tmp_path: Pat
     assert len(found["class_similarity"]) == 10
     selected = {(row["node"], row["kind"]): row["selected"] for row in found["layers"]}
     assert selected == {(site.node, site.kind): len(part) for site, part in path.items()}
-    assert (tmp_path / "run" / "trace.html").stat().st_size > 1000
+    budget = found["budget"]
+    assert budget["pixels"] + budget["biases"] + budget["constants"] == pytest.approx(budget["logit"], rel=1e-4)
+    carried = f"The logit of {budget['logit']:.3g} is {budget['pixels']:.3g} from pixels"
+    assert carried in outcome.out
+    assert carried in (tmp_path / "run" / "trace.html").read_text()
 
 
 def test_compare_measures_every_pair_of_classes(inside: Path, call: Call, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_nan_pixels_of_attacked_images(fails: Fails, tmp_path: Path) -> None:
 def test_labels_beyond_the_models_outputs(fails: Fails, tmp_path: Path) -> None:
     save_weights(load_model("lenet5", classes=5), tmp_path / "five.safetensors", {"classes": 5})
     command = f"profile --model lenet5 --weights {tmp_path}/five.safetensors --data digits --out OUT"
-    fails(command, "the data has label 9 but the model 5 outputs")
+    fails(command, "labels go from 0 to 9, the model has 5 classes")
 
 
 def test_a_truncated_or_flipped_profile(fails: Fails, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from netpaths.attacks.options import choose_targets, for_images
 from netpaths.attacks.result import Attack, AttackResult, distances, undisturbed
 from netpaths.errors import BadInput, BadOption
 from netpaths.gradients import ordinary, with_gradients
+from netpaths.labels import check_labels
 from netpaths.training import Progress, device_of, forward
 
 
@@ -36,7 +37,7 @@ def run(
     device = device_of(model)
     with undisturbed(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         clean = _logits(model, images, batch_size, device)
-        _check_labels(labels, clean)
+        check_labels(labels, *clean.shape)
         aim = choose_targets(options["target"], clean, labels, seed) if method.targeted else labels
         wanted = _wanted(method, clean.argmax(1), labels)
         changed = images.clone()
@@ -69,17 +70,10 @@ def run(
 def _check(images: Tensor, labels: Tensor, batch_size: int) -> None:
     if batch_size < 1:
         raise BadOption(f"batch_size is {batch_size}, expected at least 1")
-    if labels.shape != (len(images),):
-        raise BadInput(f"labels have shape {tuple(labels.shape)}, expected ({len(images)},) for {len(images)} images")
     if len(images) == 0:
         raise BadInput("there are no images to attack")
     if not images.is_floating_point() or not bool(((images >= 0) & (images <= 1)).all()):
         raise BadInput(f"images are {images.dtype} in {images.min():g}…{images.max():g}, expected floats in [0, 1]")
-
-
-def _check_labels(labels: Tensor, logits: Tensor) -> None:
-    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
-        raise BadInput(f"labels go from {labels.min()} to {labels.max()}, the model has {logits.shape[1]} classes")
 
 
 def _wanted(method: Attack, predicted: Tensor, labels: Tensor) -> Tensor:

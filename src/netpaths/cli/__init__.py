@@ -5,8 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 USAGE, INTERNAL = 2, 3
 KEPT_NOTHING = "nothing half-written is left; run the same command again to start over"
@@ -24,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
     from netpaths.errors import NetpathsError
 
     try:
-        with command().make_context("netpaths", list(arguments), obj=arguments) as context:
+        with _short_warnings(), command().make_context("netpaths", list(arguments), obj=arguments) as context:
             command().invoke(context)
         return 0
     except KeyboardInterrupt as error:
@@ -39,6 +42,23 @@ def run(arguments: Sequence[str]) -> int:
         return USAGE
     except Exception as error:
         return _other_outcome(error, arguments)
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Inside, a warning of netpaths is one line on stderr."""
+    from netpaths.errors import NetpathsWarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, NetpathsWarning):
+            print(f"netpaths: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        else:
+            plain(message, category, *place, **more)
+
+    with warnings.catch_warnings():
+        plain, warnings.showwarning = warnings.showwarning, show
+        warnings.simplefilter("always", NetpathsWarning)
+        yield
 
 
 class Terminated(KeyboardInterrupt):

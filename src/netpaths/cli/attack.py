@@ -73,7 +73,7 @@ def attack(
     network = subject.load_network(model, weights, normalize, seed, device)
     images = subject.load_images(data, "test", network, model, size, channels, limit, seed)
     graph = subject.make_graph(network, model, images.shape)
-    subject.check_labels(images, graph)
+    images.check_labels(graph.classes)
     _check_options(texts, network, images)
     files = [attacked.CLEAN_FILE, TABLE, *(attacked.file_name(text) for text in texts)]
     with session.open_run(files, {"model": graph.fingerprint, "data": images.digest}) as run:

@@ -186,7 +186,7 @@ def decouple(
     network = subject.load_network(model, weights, normalize, seed, device)
     parts = [subject.load_images(data, part, network, model, size, channels, limit, seed) for part in ("train", "test")]
     graph = subject.make_graph(network, model, parts[0].shape)
-    subject.check_labels(parts[0], graph)
+    parts[0].check_labels(graph.classes)
     example = parts[0][:1][0].to(graph.device)
     decoupled = insert(network, example, subject.names(layers), bias, level, seed)
     with session.open_run(FILES, {"model": graph.fingerprint, "data": [part.digest for part in parts]}) as run:

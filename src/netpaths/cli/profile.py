@@ -72,7 +72,7 @@ def profile(
     network = subject.load_network(model, weights, normalize, seed, device)
     images = subject.load_images(data, "train", network, model, size, channels, limit, seed)
     graph = subject.make_graph(network, model, images.shape)
-    subject.check_labels(images, graph)
+    images.check_labels(graph.classes)
     with session.open_run(FILES, {"model": graph.fingerprint, "data": images.digest}) as run:
         ready_kernels(graph.device, quiet)
         at_once = subject.batch_for(graph, batch_size)
@@ -103,7 +103,6 @@ def _build(
     method: PathMethod, graph: Graph, images: Images, batch_size: int, counts: bool, run: Run, quiet: bool
 ) -> tuple[Profile, float]:
     """The profile of all images, going on from the checkpoint of a stopped run, and the seconds it took."""
-    from netpaths.cli.subject import on_device
     from netpaths.profile import Profile
     from netpaths.runs import Interrupted, progress, stop_requests
 
@@ -114,9 +113,7 @@ def _build(
         with stop_requests() as stopped, progress("profile", quiet, start=begun) as report:
             report(begun, len(images), "")
             after = _checkpoints(partial, len(images), stopped, report)
-            made = Profile.build(
-                method, graph, on_device(images, batch_size, graph), counts, resume, after, images.digest
-            )
+            made = Profile.build(method, graph, images.batches(batch_size), counts, resume, after, images.digest)
     except KeyboardInterrupt as stop:
         if isinstance(stop, Interrupted) or not partial.is_file():
             raise

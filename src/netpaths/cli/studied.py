@@ -44,7 +44,7 @@ def load_subject(given: Any) -> Subject:
         kept = np.unique(train.labels)
         network, train, test = Restricted(network, kept.tolist()), train.relabelled(kept), test.relabelled(kept)
     graph = subject.make_graph(network, given["model"], train.shape)
-    subject.check_labels(train, graph)
+    train.check_labels(graph.classes)
     return Subject(network, graph, train, test)
 
 

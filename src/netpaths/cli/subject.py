@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -137,20 +136,6 @@ def make_graph(model: nn.Module, name: str, shape: tuple[int, ...]) -> Graph:
         if made_for is None or made_for == tuple(shape):
             raise
         raise BadInput(refusal) from error
-
-
-def check_labels(images: Images, graph: Graph) -> None:
-    """Raise BadInput when the images' labels are beyond the network's outputs."""
-    if len(images) and int(images.labels.max()) >= graph.classes:
-        raise BadInput(
-            f"the data has label {int(images.labels.max())} but the model {graph.classes} outputs; "
-            "use the data that it was trained on"
-        )
-
-
-def on_device(images: Images, batch_size: int, graph: Graph) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches (images, labels) with the images where the graph computes."""
-    return ((batch.to(graph.device), labels) for batch, labels in images.batches(batch_size))
 
 
 def batch_for(graph: Graph, batch_size: int | None) -> int:

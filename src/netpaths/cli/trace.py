@@ -181,11 +181,11 @@ def _method(
         if value is not None and value != description.get(name):
             made = description.get(name, f"{description['name']} paths, which have none")
             raise BadOption(f"--{name} is {value:g} but the profile was made with {made}; leave it out")
-    if rank is None:
-        return chosen
-    if "rank" not in description and rank != 1:
+    if rank is not None and rank != 1 and "rank" not in description:
         raise BadOption(f"--rank is {rank}, but {description['name']} paths are of the predicted class alone")
-    return method_of({**description, "rank": rank}) if "rank" in description else chosen
+    wanted = {"budget": True, **({} if rank is None else {"rank": rank})}
+    known = {name: value for name, value in wanted.items() if name in description}
+    return method_of({**description, **known}) if known else chosen
 
 
 def _example(pixels: torch.Tensor, path: Any, label: int, profile: Profile | None) -> Example:
@@ -210,6 +210,8 @@ def _write(run: Run, example: Example, operations: Any, names: list[str], sessio
 
 
 def _result(example: Example, names: list[str]) -> dict[str, Any]:
+    from dataclasses import asdict
+
     path = example.path
     return {
         "predicted": path.predicted,
@@ -217,10 +219,13 @@ def _result(example: Example, names: list[str]) -> dict[str, Any]:
         "label": None if example.label < 0 else example.label,
         "class_names": names,
         "class_similarity": example.class_similarity,
+        "budget": None if path.budget is None else asdict(path.budget),
     }
 
 
 def _lines(example: Example, names: list[str], run: Run | None) -> list[Any]:
+    from netpaths.report.sentences import carried
+
     path = example.path
 
     def name(label: int | None) -> str:
@@ -231,6 +236,8 @@ def _lines(example: Example, names: list[str], run: Run | None) -> list[Any]:
     truth = f", labelled {name(example.label)}" if example.label >= 0 else ""
     of_rank = f"; this is the path of {name(path.seed)}" if path.seed != path.predicted else ""
     lines: list[Any] = [f"predicted {name(path.predicted)}{truth}{of_rank}", table("", _layers(example))]
+    if path.budget is not None:
+        lines.append(carried(path.budget))
     if example.class_similarity:
         order = sorted(example.class_similarity, key=lambda label: -example.class_similarity[label])
         rows = [{"class": name(label), "share inside": example.class_similarity[label]} for label in order[:10]]

@@ -69,7 +69,7 @@ def train(
         model, weights, normalize, seed, device, classes if subject.is_named(model) else None
     )
     graph = subject.make_graph(network, model, parts[0].shape)
-    subject.check_labels(parts[0], graph)
+    parts[0].check_labels(graph.classes)
     with session.open_run(FILES, {"model": graph.fingerprint, "data": [part.digest for part in parts]}) as run:
         with _progress(quiet) as report:
             history = training.train(network, parts[0], epochs, batch_size, lr, seed, parts[1], report, shift=shift)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from netpaths.data.decoding import EncodedSource
 from netpaths.data.images import Images, all_images
-from netpaths.errors import BadFile, BadInput, MissingData
+from netpaths.errors import BadFile, BadInput, MissingData, NetpathsWarning
 from netpaths.files import read_json
 
 Labels = NDArray[np.int64]
@@ -23,13 +24,13 @@ def load_folder(
 ) -> Images:
     """``folder``/CLASS/IMAGE, or ``folder``/train/CLASS/IMAGE with test or val beside it; classes sorted.
 
-    Hidden files and folders are left out.
-
-    A folder without these splits is given whole for either, with ``split`` "all". ``class_index`` is a JSON
-    list of {wnid, name} in the model's order: labels are then positions in that list, and classes its names.
+    Hidden files and folders are left out; where hidden folders hold images a NetpathsWarning names them. A folder
+    without these splits is given whole for either, with ``split`` "all". ``class_index`` is a JSON list of
+    {wnid, name} in the model's order: labels are then positions in that list, and classes its names.
     Raises MissingData when the folder is not so arranged or holds no images.
     """
     root, given = _root(folder, split)
+    _warn_of_hidden(root)
     classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not _hidden(entry, root))
     files = [(file, label) for label, name in enumerate(classes) for file in _image_files(root / name)]
     if not files:
@@ -58,6 +59,16 @@ def _root(folder: Path, split: str) -> tuple[Path, str]:
 def _image_files(folder: Path) -> list[Path]:
     files = (file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and not _hidden(file, folder))
     return sorted(file for file in files if file.is_file())
+
+
+def _warn_of_hidden(root: Path) -> None:
+    """Say which hidden folders with images are left out."""
+    files = [file for file in root.rglob("*") if file.suffix.lower() in ENDINGS and _hidden(file, root)]
+    folders = sorted({file.parent.relative_to(root).as_posix() for file in files} - {"."})
+    if folders:
+        rest = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
+        left = f"{root}: hidden folders are no classes, left out: {', '.join(folders[:3])}{rest}"
+        warnings.warn(left, NetpathsWarning, stacklevel=3)
 
 
 def _hidden(path: Path, root: Path) -> bool:

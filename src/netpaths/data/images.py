@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from netpaths.errors import BadOption
+from netpaths.labels import check_labels
 
 Index = int | slice | Sequence[int] | NDArray[Any] | Tensor
 Shape = tuple[int, int, int]
@@ -73,6 +74,10 @@ class Images:
             images, labels = self._read(self._resolve([int(index)]))
             return images[0], labels[0]
         return self._read(self._resolve(index))
+
+    def check_labels(self, classes: int) -> None:
+        """Raise BadInput where a label is beyond the ``classes`` that a model tells apart."""
+        check_labels(torch.from_numpy(self.labels), len(self), classes)
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order as pairs (images, labels) of at most ``batch_size``, shaped as by indexing."""

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from netpaths.decoupling.insertion import Decoupled
 from netpaths.errors import BadOption
-from netpaths.graph import Graph
+from netpaths.graph import Graph, part
 from netpaths.graph.naming import node_name
 
 
@@ -34,16 +34,15 @@ class Observed:
     """
 
     def __init__(self, network: Decoupled, reads: Iterable[str] = ()) -> None:
-        copies: dict[fx.Node, fx.Node] = {}
-        graph = fx.Graph()
-        logits = graph.graph_copy(network.graph, copies)
+        nodes = network.graph.nodes
         codes, features = {}, {}
-        for node in copies:
+        for node in nodes:
             owner, _, name = str(node.target).partition(".")
             if node.op == "call_module" and owner == "gates":
-                features[name], codes[name] = (copies[source] for source in node.all_input_nodes)
-        graph.output((logits, codes, features, _reads(copies, reads)))
-        self._network, self._module = network, fx.GraphModule(network, graph)
+                features[name], codes[name] = node.all_input_nodes
+        result = next(node for node in nodes if node.op == "output").args[0]
+        self._network = network
+        self._module = part(network, (result, codes, features, _reads(network, reads)))
 
     def __call__(self, x: Tensor) -> Observation:
         self._module.training = self._network.training
@@ -57,22 +56,18 @@ class Plain:
     """
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
-        own = Graph(model, example)
-        self.layers = own.layers[1:]
-        copies: dict[fx.Node, fx.Node] = {}
-        graph = fx.Graph()
-        logits = graph.graph_copy(own.module.graph, copies)
-        graph.output((logits, _reads(copies, self.layers)))
-        self._module = fx.GraphModule(own.module, graph)
+        self._graph = Graph(model, example)
+        self.layers = self._graph.layers[1:]
 
     def __call__(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        logits, reads = self._module(x)
-        return logits, reads
+        reads = {name: self._graph.nodes[name].inputs[0] for name in self.layers}
+        trace = self._graph.run(x, record=reads.values())
+        return trace.logits, {name: trace[source] for name, source in reads.items()}
 
 
-def _reads(copies: dict[fx.Node, fx.Node], layers: Iterable[str]) -> dict[str, fx.Node]:
+def _reads(network: Decoupled, layers: Iterable[str]) -> dict[str, fx.Node]:
     """By layer the node that it reads."""
-    found = {node_name(node): copy for node, copy in copies.items()}
+    found = {node_name(node): node for node in network.graph.nodes}
     missing = [name for name in layers if name not in found]
     if missing:
         raise BadOption(f"the network without controllers has a layer {missing[0]}, the decoupled one has not")

@@ -26,7 +26,7 @@ from netpaths.decoupling.observed import Observed, Plain
 from netpaths.errors import BadFile, BadOption, BadWeights
 from netpaths.files import checksum, load_tensors, plain, save_tensors
 from netpaths.graph import Graph
-from netpaths.training import batches_of, cutmix, device_of, fitting, in_mode, seeded, shuffled
+from netpaths.training import batches_of, cutmix, device_of, in_mode, seeded, shuffled
 
 KIND, SCHEMA = "decoupling-checkpoint", 3
 LIMIT = 100_003
@@ -205,7 +205,7 @@ def _outputs(network: Decoupled, images: Images) -> int:
     """The number of classes that the network tells apart; raises BadInput where the images have more."""
     with torch.no_grad(), in_mode(network, training=False):
         logits: Tensor = network(images[:1][0].to(device_of(network)))
-    fitting(torch.from_numpy(images.labels), logits)
+    images.check_labels(logits.shape[1])
     return logits.shape[1]
 
 

@@ -1,8 +1,9 @@
 """Models as graphs of named nodes; the only code that runs networks."""
 
 from netpaths.graph.alignment import Alignment, align
+from netpaths.graph.cutting import part
 from netpaths.graph.family import FAMILIES, Family, register_family, supported
-from netpaths.graph.field import Field, adaptive_table, pair, rows_and_cols, window_table
+from netpaths.graph.field import Field, adaptive_table, along, window_table
 from netpaths.graph.graph import Graph, Trace, ranked_classes
 from netpaths.graph.method import PathMethod, RankedMethod
 from netpaths.graph.node import Node
@@ -23,10 +24,10 @@ __all__ = [
     "Trace",
     "adaptive_table",
     "align",
-    "pair",
+    "along",
+    "part",
     "ranked_classes",
     "register_family",
-    "rows_and_cols",
     "supported",
     "window_table",
 ]

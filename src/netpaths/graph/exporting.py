@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import operator
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -90,11 +91,13 @@ def _export(model: nn.Module, example: torch.Tensor) -> Any:
 
 @contextmanager
 def _counting_images() -> Iterator[None]:
-    """Within it ``len`` of a tensor is its first size, which may be a symbol, as long as Python itself would ask."""
-    plain = builtins.len
+    """Within it ``len`` of a tensor is its first size, which may be a symbol, for this thread alone."""
+    plain, own = builtins.len, threading.get_ident()
 
     def counted(value: Any) -> Any:
-        return value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else plain(value)
+        if isinstance(value, torch.Tensor) and value.dim() and threading.get_ident() == own:
+            return value.shape[0]
+        return plain(value)
 
     builtins.len = counted
     try:

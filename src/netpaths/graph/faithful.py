@@ -6,13 +6,16 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from netpaths.errors import BadWeights, UnsupportedOperation
 
 
 def check_weights(model: nn.Module) -> None:
-    """Raise BadWeights naming the first parameter or buffer with NaN or infinite values."""
+    """Raise BadWeights naming the first parameter or buffer without a size, or with NaN or infinite values."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor):
+            raise BadWeights(f"the model's {name!r} has no size yet: run it once on a batch, as lazy modules want")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise BadWeights(f"the model's {name!r} holds NaN or infinite values; load sound weights first")
 

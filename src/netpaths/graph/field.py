@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,15 +88,9 @@ def adaptive_table(length: int, outputs: int) -> torch.Tensor:
     return torch.where(places < stop[:, None], places, -1)
 
 
-def pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """An int or a sequence of one or two as two."""
+def along(value: Any, axis: int) -> int:
+    """An option that is one number, or one for each axis."""
     if isinstance(value, int):
-        return value, value
+        return value
     numbers = [int(number) for number in value]
-    return (numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
-
-
-def rows_and_cols(value: int | Sequence[int], axes: int, filler: int) -> tuple[int, int]:
-    """An option of a layer with one or two spatial axes for rows and columns; a signal's rows get ``filler``."""
-    first, second = pair(value)
-    return (filler, first) if axes == 1 else (first, second)
+    return numbers[0] if len(numbers) == 1 else numbers[axis]

@@ -13,6 +13,7 @@ import torch
 from torch import fx
 
 from netpaths.errors import BadOption
+from netpaths.graph.cutting import part
 from netpaths.graph.naming import node_name
 
 if TYPE_CHECKING:
@@ -83,53 +84,17 @@ def scale(value: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
 
 def _split(module: fx.GraphModule, nodes: Sequence[str]) -> tuple[fx.GraphModule, fx.GraphModule]:
     """The network up to the gates, returning what the rest reads, and the rest, reading that and the gates."""
-    gated = set(nodes)
+    named = {node_name(node): node for node in module.graph.nodes if node_name(node) in nodes}
+    gated = [named[name] for name in nodes]
     behind: set[fx.Node] = set()
     for node in module.graph.nodes:
-        if any(source in behind or node_name(source) in gated for source in node.all_input_nodes):
+        if any(source in behind or source in gated for source in node.all_input_nodes):
             behind.add(node)
-    border = [
+    border = tuple(
         node
         for node in module.graph.nodes
         if node.op != "get_attr" and node not in behind
-        if node_name(node) in gated or any(user in behind for user in node.users)
-    ]
-    return _until(module, border, behind), _beyond(module, border, behind, nodes)
-
-
-def _until(module: fx.GraphModule, border: Sequence[fx.Node], behind: set[fx.Node]) -> fx.GraphModule:
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    for node in module.graph.nodes:
-        if node not in behind and node.op != "output":
-            copies[node] = graph.node_copy(node, lambda source: copies[source])
-    graph.output(tuple(copies[node] for node in border))
-    return _pruned(fx.GraphModule(module, graph))
-
-
-def _beyond(
-    module: fx.GraphModule, border: Sequence[fx.Node], behind: set[fx.Node], nodes: Sequence[str]
-) -> fx.GraphModule:
-    graph = fx.Graph()
-    copies = {node: graph.placeholder(f"value_{place}") for place, node in enumerate(border)}
-    gates = {name: graph.placeholder(f"gate_{place}") for place, name in enumerate(nodes)}
-    for node in border:
-        if node_name(node) in gates:
-            copies[node] = graph.call_function(scale, (copies[node], gates[node_name(node)]))
-    for node in module.graph.nodes:
-        if node.op == "get_attr":
-            copies[node] = graph.node_copy(node)
-        elif node in behind and node.op != "output":
-            copies[node] = graph.node_copy(node, lambda source: copies[source])
-            if node_name(node) in gates:
-                copies[node] = graph.call_function(scale, (copies[node], gates[node_name(node)]))
+        if node in gated or any(user in behind for user in node.users)
+    )
     result = next(node for node in module.graph.nodes if node.op == "output").args[0]
-    graph.output(copies[result])
-    return _pruned(fx.GraphModule(module, graph))
-
-
-def _pruned(module: fx.GraphModule) -> fx.GraphModule:
-    """``module`` without what it computes for nothing."""
-    module.graph.eliminate_dead_code()
-    module.recompile()
-    return module
+    return part(module, border), part(module, result, border, dict.fromkeys(gated, scale))

@@ -13,15 +13,18 @@ import torch
 from torch import fx, nn
 
 from netpaths.errors import BadInput, known_as, spells
+from netpaths.gradients import full_precision
 from netpaths.graph.canonical import activations, bind_nodes, logits_of
 from netpaths.graph.copying import evaluation_copy, unwrapped
+from netpaths.graph.cutting import part
 from netpaths.graph.exporting import export_module
 from netpaths.graph.faithful import check_faithful, check_weights
 from netpaths.graph.folding import fold_batch_norms
 from netpaths.graph.gated import Gated
-from netpaths.graph.module import awake, sleeps
+from netpaths.graph.module import sleeps
 from netpaths.graph.naming import name_nodes, node_name
 from netpaths.graph.node import Node
+from netpaths.graph.replacing import Call, replaced
 from netpaths.graph.rewriting import Backward, rewritten
 from netpaths.graph.streaming import Batches, Step, streamed
 
@@ -74,6 +77,7 @@ def ranked_classes(logits: torch.Tensor, ranks: int | None = None) -> torch.Tens
 class Graph:
     """A model seen as named nodes, traced once with an example that gives the shapes."""
 
+    @full_precision()
     def __init__(self, model: nn.Module, example: torch.Tensor, fold: bool = True) -> None:
         """Trace ``model``, which is only read and never changed.
 
@@ -160,6 +164,7 @@ class Graph:
             index = int(bad.nonzero()[0])
             raise BadInput(f"image {index} of the batch holds NaN or infinite pixels")
 
+    @full_precision()
     def run(
         self,
         x: torch.Tensor,
@@ -178,24 +183,19 @@ class Graph:
         edits = {self.node(name).name: edit for name, edit in (edits or {}).items()}
         keep = set(self.nodes if record == "all" else (self.node(name).name for name in record))
         if not gates and not edits:
-            return Trace(*self._recorder(frozenset(keep))(x))
-        runner = _Runner(self, gates, edits, keep)
-        logits = runner.run(x)
-        return Trace(logits, runner.values)
+            logits, values = self._recorder(frozenset(keep))(x)
+            return Trace(logits, {name: self.nodes[name].layout.images(value) for name, value in values.items()})
+        changing = _Changing(gates, edits, keep)
+        return Trace(replaced(self, x, changing), changing.values)
 
     def _recorder(self, keep: frozenset[str]) -> fx.GraphModule:
         """The network compiled to return its logits and, by name, the values of the nodes ``keep``."""
 
         def make() -> fx.GraphModule:
-            copies: dict[fx.Node, fx.Node] = {}
-            graph = fx.Graph()
-            logits = graph.graph_copy(self.module.graph, copies)
-            kept = {node_name(node): made for node, made in copies.items() if node_name(node) in keep}
-            for name, made in kept.items():
-                if not self.nodes[name].layout.plain:
-                    kept[name] = graph.call_function(self.nodes[name].layout.images, (made,))
-            graph.output((logits, kept))
-            return fx.GraphModule(self.module, graph)
+            nodes = self.module.graph.nodes
+            logits = next(node for node in nodes if node.op == "output").args[0]
+            kept = {node_name(node): node for node in nodes if node_name(node) in keep}
+            return part(self.module, (logits, kept))
 
         return _kept(self._recorders, keep, RECORDERS, make)
 
@@ -273,25 +273,17 @@ def _kept(store: dict[Key, Made], key: Key, most: int, make: Callable[[], Made])
     return store[key]
 
 
-class _Runner(fx.Interpreter):
-    def __init__(
-        self, graph: Graph, gates: Mapping[str, torch.Tensor], edits: Mapping[str, Edit], keep: set[str]
-    ) -> None:
-        super().__init__(graph.module)
-        self.nodes, self.gates, self.edits, self.keep = graph.nodes, gates, edits, keep
+class _Changing:
+    """What a run puts in place of a node's output: edited, then gated; what it keeps stands in ``values``."""
+
+    def __init__(self, gates: Mapping[str, torch.Tensor], edits: Mapping[str, Edit], keep: set[str]) -> None:
+        self.gates, self.edits, self.keep = gates, edits, keep
         self.values: dict[str, torch.Tensor] = {}
 
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        name = node_name(n)
-        if name not in self.nodes:
-            return value
-        layout = self.nodes[name].layout
+    def __call__(self, call: Call) -> torch.Tensor:
+        name, layout, value = call.node.name, call.node.layout, call.run(call.inputs)
         if name in self.edits:
-            names = {source: node_name(awake(source)) for source in n.all_input_nodes}
-            inputs = [
-                self.nodes[own].layout.images(self.env[source]) for source, own in names.items() if own in self.nodes
-            ]
+            inputs = [own.images(given) for own, given in zip(call.node.input_layouts, call.inputs)]
             value = layout.back(self.edits[name](inputs, layout.images(value)))
         if name in self.gates:
             whole = layout.images(value)

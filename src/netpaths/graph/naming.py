@@ -10,19 +10,6 @@ from torch import fx, nn
 NAME = "netpaths_name"
 """Where an fx node keeps the name of its node."""
 
-WEIGHTED = (
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "linear",
-    "batch_norm",
-    "layer_norm",
-    "group_norm",
-)
-
 
 def node_name(fx_node: fx.Node) -> str:
     """The name a user knows an fx node by, "" for what is no node of the graph."""
@@ -64,7 +51,7 @@ def name_nodes(active: Sequence[fx.Node], model: nn.Module) -> None:
             groups[module_of(node), hash(tuple(stack))].append(node)
     wanted: dict[fx.Node, str] = {}
     for (path, _), nodes in groups.items():
-        weighted = [node for node in nodes if operation_of(node) in WEIGHTED]
+        weighted = [node for node in nodes if any(source.op == "get_attr" for source in node.all_input_nodes)]
         main = (weighted or nodes)[0] if path in leaves else None
         for node in nodes:
             short = path.removeprefix(inner) if path != inner[:-1] else ""

@@ -1,4 +1,4 @@
-"""Runs a network with other values in place of its nodes' own: what the decomposition of logits needs."""
+"""Runs a network with other values in place of its nodes' own: the only interpreter of networks."""
 
 from __future__ import annotations
 
@@ -46,9 +46,12 @@ class _Replacing(fx.Interpreter):
         self.nodes, self.replace = graph.nodes, replace
 
     def run_node(self, n: fx.Node) -> Any:
-        node = self.nodes.get(node_name(n)) if n.op in ("call_function", "call_module") else None
+        node = self.nodes.get(node_name(n))
         if node is None:
             return super().run_node(n)
+        if n.op == "placeholder":
+            images = super().run_node(n)
+            return self.replace(Call(node, (), lambda _: images))
         sources = [source for source in n.all_input_nodes if node_name(awake(source)) in self.nodes]
 
         def run(values: Sequence[torch.Tensor]) -> torch.Tensor:

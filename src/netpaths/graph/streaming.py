@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+
+from netpaths.errors import BadInput
 
 if TYPE_CHECKING:
     from netpaths.graph.graph import Graph, Trace
@@ -38,15 +40,28 @@ def batches_from(
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
     """Batches of a loader behind its first ``start`` images: (place of the first, images, labels).
 
-    most: images of a batch, larger ones of the loader are cut; None leaves them as they are.
+    most: images of a batch, larger ones of the loader are cut; None leaves them as they are. Raises BadInput for a
+    batch that is anything else than a pair of tensors.
     """
     offset = 0
-    for images, labels in loader:
+    for batch in loader:
+        images, labels = _pair(batch)
         skipped = min(max(start - offset, 0), len(images))
         for first in range(skipped, len(images), most or max(len(images), 1)):
             last = len(images) if most is None else min(first + most, len(images))
             yield offset + first, images[first:last], labels[first:last]
         offset += len(images)
+
+
+def _pair(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of a batch."""
+    pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    if not pair or not all(isinstance(part, torch.Tensor) for part in batch):
+        inside = f" of {', '.join(type(part).__name__ for part in batch)}" if isinstance(batch, (tuple, list)) else ""
+        raise BadInput(
+            f"a batch of the loader is a {type(batch).__name__}{inside}; batches are pairs (images, labels) of tensors"
+        )
+    return batch[0], batch[1]
 
 
 def streamed(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from netpaths.errors import UnsupportedOperation
+from netpaths.gradients import ordinary, with_gradients
 from netpaths.graph import Graph
 from netpaths.graph.layout import Layout
 from netpaths.graph.replacing import Call, replaced
@@ -24,11 +25,14 @@ def budgets(graph: Graph, x: torch.Tensor, classes: torch.Tensor, on_path: torch
     say what its values are made of.
     """
     images = len(x)
-    with torch.enable_grad(), torch.inference_mode(False):
+    with with_gradients():
+        x, classes = ordinary(x), ordinary(classes)
         pixels = x.detach().clone().requires_grad_()
         biases, constants = (torch.ones(images, dtype=x.dtype, device=x.device).requires_grad_() for _ in range(2))
 
         def replace(call: Call) -> torch.Tensor:
+            if call.node.family is None:
+                return call.run(call.inputs)
             parts = FROZEN[_known(call)](call)
             output = parts.output
             if not output.is_floating_point():  # a condition, which nothing can be a share of

@@ -24,6 +24,7 @@ import torch
 
 from netpaths import kernels
 from netpaths.errors import BadOption
+from netpaths.gradients import full_precision
 from netpaths.graph import Field, Graph, Node, Trace, ranked_classes
 from netpaths.kernels import Chosen
 from netpaths.methods.budget import budgets
@@ -97,6 +98,7 @@ class EffectivePath:
             kept = _recorded(graph, self._needed(graph))
             return graph.run(x, record=kept | {graph.input} if self.budget else kept)
 
+    @full_precision()
     def select(self, graph: Graph, trace: Trace, ranks: tuple[int, ...] = (1,)) -> list[list[Path]]:
         """The paths of what `forward` recorded: a list (ranks) of lists (batch)."""
         self._check(graph, ranks)

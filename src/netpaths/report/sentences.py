@@ -9,7 +9,7 @@ import numpy as np
 
 from netpaths.ablation import Curve
 from netpaths.detection.evaluation import Row
-from netpaths.path import Path
+from netpaths.path import Budget, Path
 from netpaths.report.detection_figures import clean_deviation
 from netpaths.report.findings import Findings, Flagged
 from netpaths.report.names import attack_name, detector_name
@@ -28,6 +28,14 @@ KINDS = {
 
 FELT = 0.1
 """A fall in accuracy that the ablation sentence calls a difference: ten points."""
+
+
+def carried(budget: Budget) -> str:
+    """What carries the explained logit, in one sentence."""
+    return (
+        f"The logit of {budget.logit:.3g} is {budget.pixels:.3g} from pixels ({budget.on_path:.3g} from those on the "
+        f"path), {budget.biases:.3g} from biases and {budget.constants:.3g} from constants."
+    )
 
 
 def main_rows(findings: Findings, kind: str) -> list[Row]:

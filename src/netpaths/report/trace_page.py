@@ -14,7 +14,7 @@ from netpaths.report.page_figures import path_illustration
 from netpaths.report.page_tables import layers_table, network_table
 from netpaths.report.parts import Illustration, KeyFigure, embed, pairs, render
 from netpaths.report.path_picture import class_name
-from netpaths.report.sentences import path_sizes
+from netpaths.report.sentences import carried, path_sizes
 from netpaths.report.similarity_figures import class_similarity_figure, image_layers_figure
 from netpaths.report.tables import count, flat, percent, write_csv
 
@@ -52,6 +52,7 @@ def write_trace_report(
         pictures=pictures,
         key_figures=_key_figures(example, class_names),
         sizes=path_sizes(path),
+        carried="" if path.budget is None else carried(path.budget),
         steps=example.steps,
         layers=layers_table(example),
         network=network_table(operations, example),

@@ -11,9 +11,9 @@ from functools import reduce
 import torch
 
 from netpaths import kernels
-from netpaths.graph import Family, Field, Node
+from netpaths.graph import Family, Field, Node, along
 from netpaths.rules.frozen import affine
-from netpaths.rules.pooling import adaptive_field, along, axes_of, global_field, refuse_layout, window_field
+from netpaths.rules.pooling import adaptive_field, axes_of, global_field, refuse_layout, window_field
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import activate, field_of, problem_of, regrouped
 

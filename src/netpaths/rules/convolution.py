@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from netpaths.graph import Family, Field, Node, window_table
+from netpaths.graph import Family, Field, Node, along, window_table
 from netpaths.rules.frozen import weighted
-from netpaths.rules.pooling import along, as_map, rows_and_columns
+from netpaths.rules.pooling import as_map, rows_and_columns
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import select_windows
 

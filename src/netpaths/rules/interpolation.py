@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from netpaths.graph import Family, Field, Node
+from netpaths.graph import Family, Field, Node, along
 from netpaths.rules.frozen import affine
-from netpaths.rules.pooling import along, as_map, axes_of, refuse_layout, rows_and_columns
+from netpaths.rules.pooling import as_map, axes_of, refuse_layout, rows_and_columns
 from netpaths.rules.rule import Layer, Selection, register
 from netpaths.rules.windows import field_of, select_scaled_windows
 

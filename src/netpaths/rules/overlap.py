@@ -10,10 +10,9 @@ from math import prod
 import torch
 
 from netpaths import kernels
-from netpaths.graph import Family, Node
+from netpaths.graph import Family, Node, along
 from netpaths.kernels import Problem
 from netpaths.rules.frozen import affine
-from netpaths.rules.pooling import along
 from netpaths.rules.rule import Active, Layer, Selection, register
 from netpaths.rules.windows import carried
 

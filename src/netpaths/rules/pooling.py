@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import torch
 
-from netpaths.graph import Field, Node, adaptive_table, window_table
+from netpaths.graph import Field, Node, adaptive_table, along, window_table
 
 
 def axes_of(node: Node) -> int:
@@ -20,14 +19,6 @@ def axes_of(node: Node) -> int:
 def refuse_layout(node: Node) -> str | None:
     """Images that lie in front of what is pooled."""
     return None if node.layout.axis == 0 else "pools over the axis of images"
-
-
-def along(value: Any, axis: int) -> int:
-    """An option that is one number, or one for each axis."""
-    if isinstance(value, int):
-        return value
-    numbers = [int(number) for number in value]
-    return numbers[0] if len(numbers) == 1 else numbers[axis]
 
 
 def rows_and_columns(tables: Sequence[torch.Tensor], lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netpaths.graph import Node, rows_and_cols
+from netpaths.graph import Node, along
 from netpaths.runtime._instructions import CONV
 from netpaths.runtime.placement import Operation, Value, whole
 from netpaths.runtime.program import Program, Write
@@ -23,7 +23,7 @@ def lower_convolution(own: Lowering, node: Node) -> Write | None:
         return None
     weight = node.weight.detach()
     weight = weight if axes == 2 else weight[:, :, None]
-    stride, dilation = (rows_and_cols(arguments[name], axes, 1) for name in ("stride", "dilation"))
+    stride, dilation = (_rows_and_cols(arguments[name], axes, 1) for name in ("stride", "dilation"))
     front = _front(arguments["padding"], axes, tuple(weight.shape[2:]), dilation)
     taps = [
         (row * dilation[0] - front[0], col * dilation[1] - front[1])
@@ -69,7 +69,12 @@ def _front(padding: Any, axes: int, kernel: Sequence[int], dilation: Sequence[in
         return (0, 0)
     if padding == "same":
         return dilation[0] * (kernel[0] - 1) // 2, dilation[1] * (kernel[1] - 1) // 2
-    return rows_and_cols(padding, axes, 0)
+    return _rows_and_cols(padding, axes, 0)
+
+
+def _rows_and_cols(value: Any, axes: int, filler: int) -> tuple[int, int]:
+    """An option for rows and columns; the rows of a layer with one spatial axis get ``filler``."""
+    return (filler, along(value, 0)) if axes == 1 else (along(value, 0), along(value, 1))
 
 
 def _beside(program: Program, source: Value, target: Value, taps: Sequence[tuple[int, int]]) -> Callable[[], list[Any]]:
