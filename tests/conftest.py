@@ -14,10 +14,12 @@ import torch
 from torch import nn
 
 from netpaths.data import Images, load_data
+from netpaths.graph import keep_exports
 from netpaths.training import train
 from netpaths.zoo import load_model
 
 torch.set_num_threads(1)
+keep_exports(64)  # the same networks are traced again and again
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -268,10 +268,11 @@ def assert_agrees(
     rank: int = 1,
     last: int | None = None,
     fold: bool = True,
+    graph: Graph | None = None,
 ) -> list[Path]:
-    """Extract from the model that ``steps`` describe, and compare every image with the oracle."""
+    """Extract from the model that ``steps`` describe, or its ``graph``, and compare every image with the oracle."""
     options = options or Options()
-    graph = Graph(Network(steps).double(), images, fold=fold)
+    graph = graph or Graph(Network(steps).double(), images, fold=fold)
     method = EffectivePath(options.theta, rank, last, options.target, options.ties, options.merge)  # type: ignore[arg-type]
     paths = method.extract(graph, images)
     expected, kept = folded(steps) if fold else (list(steps), list(range(len(steps))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 from collections.abc import Callable, Iterator
@@ -178,6 +179,14 @@ class Refuses(Small):
 def test_what_cannot_be_followed_is_refused_with_its_line() -> None:
     with pytest.raises(UnsupportedOperation, match=r"a tensor is wanted.*test_honest_input\.py, line \d+"):
         Graph(Refuses().eval(), images())
+
+
+def test_a_forward_that_runs_another_model_is_no_crash() -> None:
+    model, other = Small().eval(), Small().eval()
+    model.forward = lambda x: Small.forward(other, x)  # type: ignore[method-assign]
+    x = images()
+    with contextlib.suppress(UnsupportedOperation):
+        assert torch.allclose(Graph(model, x).run(x).logits, model(x), atol=1e-6)
 
 
 class Followed(Small):

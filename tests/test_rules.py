@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -297,11 +298,19 @@ def images(bench: Bench, count: int = 3) -> torch.Tensor:
     return torch.stack([bench.normal(*bench.shape(0)) for _ in range(count)])
 
 
+@lru_cache(maxsize=1)
+def built(rule: str) -> tuple[list[Step], torch.Tensor, Graph]:
+    """A rule's network, images of its own and its graph, which tests that stand side by side share."""
+    bench = RULES[rule]()
+    batch = images(bench)
+    return bench.steps, batch, Graph(Network(bench.steps).double(), batch)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("rule", RULES)
 def test_rule_is_the_oracles(rule: str, variant: str) -> None:
-    bench = RULES[rule]()
-    assert_agrees(bench.steps, images(bench), VARIANTS[variant])
+    steps, batch, graph = built(rule)
+    assert_agrees(steps, batch, VARIANTS[variant], graph=graph)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -313,8 +322,8 @@ def test_second_rank_unfolded(rule: str) -> None:
 @pytest.mark.parametrize("last", [1, 2, 3, 4, 9])
 @pytest.mark.parametrize("rule", ["conv", "batch norm", "residual add", "concat", "chunk", "linear unactivated"])
 def test_partial_extraction(rule: str, last: int) -> None:
-    bench = RULES[rule]()
-    assert_agrees(bench.steps, images(bench), last=last)
+    steps, batch, graph = built(rule)
+    assert_agrees(steps, batch, last=last, graph=graph)
 
 
 def test_partial_extraction_is_a_part_of_the_whole() -> None:

@@ -5,6 +5,7 @@ from netpaths.graph.cutting import part
 from netpaths.graph.family import FAMILIES, Family, register_family, supported
 from netpaths.graph.field import Field, adaptive_table, along, window_table
 from netpaths.graph.graph import Graph, Trace, ranked_classes
+from netpaths.graph.keeping import keep_exports
 from netpaths.graph.method import PathMethod, RankedMethod
 from netpaths.graph.node import Node
 from netpaths.graph.rewriting import Backward
@@ -25,6 +26,7 @@ __all__ = [
     "adaptive_table",
     "align",
     "along",
+    "keep_exports",
     "part",
     "ranked_classes",
     "register_family",

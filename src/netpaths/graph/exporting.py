@@ -21,6 +21,7 @@ from torch import fx, nn
 from netpaths.errors import BadInput, NetpathsError, UnsupportedOperation
 from netpaths.graph.copying import evaluation_copy
 from netpaths.graph.einsum import is_product
+from netpaths.graph.keeping import keep, kept_export
 from netpaths.graph.module import Canonical, hold, reread
 from netpaths.graph.spelling import CANONICAL, FILLED, IDENTITIES, pieces
 from netpaths.graph.writing import mutates, static_fill, without_writes
@@ -51,7 +52,34 @@ def export_module(model: nn.Module, example: torch.Tensor) -> Canonical:
     """
     if isinstance(model, Canonical):
         return reread(model, example)
-    program = _exported(evaluation_copy(model), example)
+    key, known = kept_export(model, example)
+    if known is not None:
+        return known
+    rebuilt = _Rebuilt(_program(model, example))
+    if key is not None and rebuilt.constants is not None:
+        keep(key, rebuilt.module, rebuilt.constants)
+    return rebuilt.module
+
+
+def _program(model: nn.Module, example: torch.Tensor) -> Any:
+    """What torch.export makes of a copy of the model, written without operations in place."""
+    copied = evaluation_copy(model)
+    try:
+        try:
+            return _functional(_export(copied, example))
+        except Exception as error:
+            if FIXED not in str(error):
+                raise
+            with _counting_images():
+                return _functional(_export(copied, example))
+    except NetpathsError:
+        raise
+    except Exception as error:
+        raise _refusal(copied, example, error) from error
+
+
+def _functional(program: Any) -> Any:
+    """The program without operations in place, and with free sums as plain ones."""
     functional = without_writes(program.graph, program.graph_signature.user_inputs)
     program.graph_module.recompile()
     if not functional or any(_sums_freely(node) for node in program.graph.nodes):
@@ -60,26 +88,11 @@ def export_module(model: nn.Module, example: torch.Tensor) -> Canonical:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = program.run_decompositions(wanted)
-    return _Rebuilt(program).module
+    return program
 
 
 def _sums_freely(node: fx.Node) -> bool:
     return node.target is aten.einsum.default and not is_product(str(node.args[0]))
-
-
-def _exported(model: nn.Module, example: torch.Tensor) -> Any:
-    try:
-        try:
-            return _export(model, example)
-        except Exception as error:
-            if FIXED not in str(error):
-                raise
-            with _counting_images():
-                return _export(model, example)
-    except NetpathsError:
-        raise
-    except Exception as error:
-        raise _refusal(model, example, error) from error
 
 
 def _export(model: nn.Module, example: torch.Tensor) -> Any:
@@ -137,7 +150,10 @@ def _place(error: Exception) -> str:
 
 
 class _Rebuilt:
-    """An exported program as a plain module: constants folded, copies gone, one spelling for one operation."""
+    """An exported program as a plain module: constants folded, copies gone, one spelling for one operation.
+
+    constants: by name, those of the module that no tensor of the model went into; None where others are among them.
+    """
 
     def __init__(self, program: Any) -> None:
         self.root = nn.Module()
@@ -147,6 +163,8 @@ class _Rebuilt:
         self._made: dict[fx.Node, fx.Node] = {}
         self._attributes: dict[str, fx.Node] = {}
         self._results: dict[fx.Node, Sequence[Any]] = {}
+        self._free: set[fx.Node] = set()
+        self.constants: dict[str, torch.Tensor] | None = {}
         self._read_placeholders(program)
         self._add_all(program.graph_module)
         self.graph.output(self._result(program))
@@ -167,6 +185,7 @@ class _Rebuilt:
                 self._names[node] = name
             elif node.name in lifted:
                 self._known[node] = program.constants[lifted[node.name]]
+                self._free.add(node)
             else:
                 self._made[node] = self.graph.node_copy(node)
 
@@ -190,6 +209,8 @@ class _Rebuilt:
             kept[place] = kept[source]  # type: ignore[index]
             if source in self._names:
                 self._names[place] = self._names[source]  # type: ignore[index]
+            if source in self._free:
+                self._free.add(place)
         self._add_all(inner)
         returned = next(own for own in inner.graph.nodes if own.op == "output").args[0]
         self._results[node] = returned if isinstance(returned, (tuple, list)) else (returned,)
@@ -205,11 +226,14 @@ class _Rebuilt:
             value = node.meta["val"]
             number = FILLED[node.target](node)
             self._known[node] = torch.full(tuple(value.shape), number, dtype=value.dtype, device=value.device)
+            self._free.add(node)
             return
         if not sources or all(source in self._known for source in sources):
             values = fx.map_arg((node.args, node.kwargs), lambda source: self._known[source])
             with torch.no_grad():
                 self._known[node] = node.target(*values[0], **values[1])  # type: ignore[operator]
+            if all(source in self._free for source in sources):
+                self._free.add(node)
             return
         if node.target in IDENTITIES and IDENTITIES[node.target](node):
             self._made[node] = self._value(node.args[0])
@@ -225,6 +249,7 @@ class _Rebuilt:
     def _rename(self, node: fx.Node, source: fx.Node) -> None:
         if source in self._known:
             self._known[node] = self._known[source]
+            self.constants = None
         elif source in self._made:
             self._made[node] = self._made[source]
 
@@ -262,9 +287,16 @@ class _Rebuilt:
         if source in self._made:
             return self._made[source]
         value = self._known[source]
+        if source not in self._names and source not in self._free:
+            self.constants = None
         if not isinstance(value, torch.Tensor):
             return value
-        return self.attribute(self._names.get(source, f"constants.value_{source.name}"), value)
+        if source in self._names:
+            return self.attribute(self._names[source], value)
+        name = f"constants.value_{source.name}"
+        if self.constants is not None:
+            self.constants[name] = value
+        return self.attribute(name, value)
 
     def size(self, size: torch.SymInt) -> fx.Node:
         """The node that computes a size that counts images."""
@@ -349,6 +381,7 @@ class Rewriter:
 
     def constant(self, value: torch.Tensor) -> fx.Node:
         """A new constant."""
+        self._owner.constants = None
         return self._owner.attribute(f"constants.value_{self.node.name}_{len(self._owner._attributes)}", value)
 
     def held(self, node: Any) -> torch.Tensor | None:
