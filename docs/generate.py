@@ -6,6 +6,7 @@ few minutes to trace.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import warnings
@@ -96,6 +97,38 @@ def refusals(message: str) -> str:
 def _counted(line: str) -> str:
     operation, _, count = line.rpartition(": ")
     return f"{count} × {operation}" if operation else line
+
+
+def sweep_table() -> str:
+    """The sweep over classifiers of torchvision and timm, one row a family; see docs/sweep.py."""
+    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in json.loads((DOCS / "sweep.json").read_text()):
+        families.setdefault((row["model"].partition(":")[0], row["family"]), []).append(row)
+    rows = []
+    for (library, family), members in families.items():
+        right = sum(row["state"] == "right" for row in members)
+        names = ", ".join(f"`{row['model'].partition(':')[2]}`" for row in members)
+        reasons = "; ".join(sorted({row["reason"] for row in members if row["reason"]}))
+        rows.append((library, family, names, _ends(members, "nodes"), f"{right} of {len(members)}", reasons))
+    return table(("library", "family", "models", "nodes", "right", "otherwise"), rows, right=(3, 4))
+
+
+def _ends(members: Sequence[Mapping[str, Any]], name: str) -> str:
+    """The least and the largest of a number that rows have."""
+    known = sorted(row[name] for row in members if name in row)
+    return "–".join(map(str, dict.fromkeys([*known[:1], *known[-1:]])))
+
+
+def sweep_counts() -> str:
+    """How many classifiers of each library are right, in one sentence."""
+    rows = json.loads((DOCS / "sweep.json").read_text())
+    counts = []
+    for library in ("torchvision", "timm"):
+        own = [row for row in rows if row["model"].startswith(library)]
+        counts.append(f"{sum(row['state'] == 'right' for row in own)} of {len(own)} of {library}")
+    slow = sorted(row["trace_seconds"] for row in rows if "trace_seconds" in row)
+    half, last = slow[len(slow) // 2], slow[-1]
+    return f"Right are {', '.join(counts)}; a graph takes {half:g} s in the middle and at most {last:g} s."
 
 
 def attacks_table() -> str:
@@ -196,7 +229,10 @@ def _marks(name: str) -> re.Pattern[str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Write every page."""
-    sections = {"supported.md": {"families": families_table}, "attacks.md": {"attacks": attacks_table}}
+    sections = {
+        "supported.md": {"families": families_table, "counts": sweep_counts, "sweep": sweep_table},
+        "attacks.md": {"attacks": attacks_table},
+    }
     if "--quick" not in arguments:
         sections["supported.md"]["architectures"] = architectures_table
     for file, makers in sections.items():

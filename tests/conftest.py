@@ -15,13 +15,24 @@ from torch import nn
 
 from netpaths.data import Images, load_data
 from netpaths.graph import keep_exports
+from netpaths.kernels.warm_up import warm_up
 from netpaths.training import train
 from netpaths.zoo import load_model
 
 torch.set_num_threads(1)
 keep_exports(64)  # the same networks are traced again and again
 
+DTYPES = (torch.float32, torch.float64)
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+@pytest.fixture(scope="session", autouse=bool(WORKER))
+def compiled() -> None:
+    """Kernels compiled before the first test: half of the workers begin with one type, the others with the other."""
+    for dtype in DTYPES if WORKER.endswith(tuple("02468")) else reversed(DTYPES):
+        warm_up(dtype)
 
 
 @pytest.fixture(scope="session")

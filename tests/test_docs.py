@@ -53,6 +53,12 @@ def test_families_are_current(generate: ModuleType) -> None:
     assert generate.section(page, "families") == generate.families_table(), "run python docs/generate.py"
 
 
+def test_the_sweep_is_current(generate: ModuleType) -> None:
+    page = (DOCS / "supported.md").read_text()
+    assert generate.section(page, "counts") == generate.sweep_counts(), "run python docs/generate.py --quick"
+    assert generate.section(page, "sweep") == generate.sweep_table(), "run python docs/generate.py --quick"
+
+
 def test_attacks_are_current(generate: ModuleType) -> None:
     page = (DOCS / "attacks.md").read_text()
     assert generate.section(page, "attacks") == generate.attacks_table(), "run python docs/generate.py"

@@ -58,7 +58,7 @@ class Random:
         return Graph(Network(self.steps).double(), self.images, fold=False)
 
 
-@pytest.fixture(scope="module", params=range(60))
+@pytest.fixture(scope="module", params=range(40))
 def network(request: pytest.FixtureRequest) -> Random:
     return Random(request.param)
 

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netpaths import EffectivePath, Graph, jaccard
+from netpaths import EffectivePath, Graph, align, jaccard
 from netpaths.errors import BadOption, ModelMismatch, UnknownNode
-from netpaths.graph import align
 
 
 class Small(nn.Module):

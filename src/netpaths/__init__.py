@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from netpaths import rules as _rules  # noqa: F401  registers every layer family before a model is traced
 from netpaths.errors import NetpathsError
-from netpaths.graph import Graph, PathMethod, Trace
+from netpaths.graph import Graph, PathMethod, Trace, align
 from netpaths.methods import CalculationPath, DistillationGuidedRouting, EffectivePath
 from netpaths.path import Path, Site, load_path, save_path
 from netpaths.profile import Profile
@@ -69,6 +69,7 @@ __all__ = [
     "Site",
     "Trace",
     "accelerate",
+    "align",
     "attack",
     "class_matrix",
     "decouple",
