@@ -102,7 +102,7 @@ def _counted(line: str) -> str:
 def sweep_table() -> str:
     """The sweep over classifiers of torchvision and timm, one row a family; see docs/sweep.py."""
     families: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in json.loads((DOCS / "sweep.json").read_text()):
+    for row in _swept():
         families.setdefault((row["model"].partition(":")[0], row["family"]), []).append(row)
     rows = []
     for (library, family), members in families.items():
@@ -113,6 +113,11 @@ def sweep_table() -> str:
     return table(("library", "family", "models", "nodes", "right", "otherwise"), rows, right=(3, 4))
 
 
+def _swept() -> list[dict[str, Any]]:
+    """The rows of the sweep that were measured."""
+    return [row for row in json.loads((DOCS / "sweep.json").read_text()) if "state" in row]
+
+
 def _ends(members: Sequence[Mapping[str, Any]], name: str) -> str:
     """The least and the largest of a number that rows have."""
     known = sorted(row[name] for row in members if name in row)
@@ -121,7 +126,7 @@ def _ends(members: Sequence[Mapping[str, Any]], name: str) -> str:
 
 def sweep_counts() -> str:
     """How many classifiers of each library are right, in one sentence."""
-    rows = json.loads((DOCS / "sweep.json").read_text())
+    rows = _swept()
     counts = []
     for library in ("torchvision", "timm"):
         own = [row for row in rows if row["model"].startswith(library)]
