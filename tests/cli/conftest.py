@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import shlex
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +79,18 @@ def inside(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The world as the current folder."""
     monkeypatch.chdir(world)
     return world
+
+
+def stopped(words: list[str], checkpoint: Path, number: signal.Signals, code: int) -> str:
+    """What a command says on stderr that a signal stops behind its next checkpoint."""
+    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before):
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    return errors
 
 
 def _write_images(folder: Path) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from netpaths.cli import decouple
 from netpaths.decoupling.loss import Objective
 from netpaths.decoupling.training import Recipe, evaluate
 
-from .conftest import Call
+from .conftest import Call, stopped
 
 DATA = "--data digits --limit 160"
 MODEL = "--model lenet5 --weights runs/lenet5"
@@ -115,7 +113,8 @@ def test_a_run_stopped_twice_resumes_to_the_same_result(inside: Path, call: Call
     folder = tmp_path / "stopped"
     checkpoint = folder / "checkpoint.safetensors"
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        errors = _stopped(f"{command} --out {folder}", checkpoint, number, code)
+        words = [sys.executable, "-m", "netpaths.cli", *command.split(), "--out", str(folder)]
+        errors = stopped(words, checkpoint, number, code)
         assert errors.splitlines()[-1] == (
             f"netpaths: interrupted: the epochs done are kept in {checkpoint}; the same command goes on from there"
         )
@@ -124,19 +123,6 @@ def test_a_run_stopped_twice_resumes_to_the_same_result(inside: Path, call: Call
     assert call(f"{command} --out {tmp_path / 'whole'}").code == 0
     first, second = (load_file(each / "model.safetensors") for each in (folder, tmp_path / "whole"))
     assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def _stopped(command: str, checkpoint: Path, number: signal.Signals, code: int) -> str:
-    """What a command says that a signal stops behind its next checkpoint."""
-    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
-    words = [sys.executable, "-m", "netpaths.cli", *command.split()]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before):
-        time.sleep(0.005)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == code, errors
-    return errors
 
 
 MISTAKES = {

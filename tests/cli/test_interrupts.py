@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import torch
 from netpaths import EffectivePath, Graph, Profile, attacks
 from netpaths.cli.features import checksum
 
-from .conftest import Call
+from .conftest import Call, stopped
 
 LIMIT = 150
 MODEL = "--model lenet5 --weights runs/lenet5"
@@ -31,7 +29,8 @@ def test_a_profile_stopped_twice_resumes_to_the_same_result(
     partial = run / "profile.partial.safetensors"
     seen = 0
     for number, code, then in ((signal.SIGINT, 130, ""), (signal.SIGTERM, 143, "--batch-size 7")):
-        errors = _stopped(f"{COMMAND} {then} --out {run}", partial, number, code)
+        words = [sys.executable, "-c", EAGER, *f"{COMMAND} {then} --out {run}".split()]
+        errors = stopped(words, partial, number, code)
         kept = Profile.load(partial).seen
         assert seen < kept < LIMIT
         seen = kept
@@ -46,18 +45,6 @@ def test_a_profile_stopped_twice_resumes_to_the_same_result(
     assert again < sum(extracted) - again
     assert json.loads((run / "config.json").read_text())["inputs"]
     assert not partial.exists()
-
-
-def _stopped(command: str, checkpoint: Path, number: signal.Signals, code: int) -> str:
-    """What a command says that a signal stops behind its next checkpoint."""
-    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
-    process = subprocess.Popen([sys.executable, "-c", EAGER, *command.split()], stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before):
-        time.sleep(0.005)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code, errors
-    return errors
 
 
 def _count_extracted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
