@@ -16,7 +16,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +104,8 @@ def _stop(number: int, frame: Any) -> None:
 def sweep(rows: Sequence[Row], workers: int) -> Iterator[Row]:
     """Every row measured, as they come."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, max_tasks_per_child=RENEWED) as pool:
-        for done in as_completed([pool.submit(measured, row) for row in rows]):
-            yield done.result()
+    with context.Pool(workers, maxtasksperchild=RENEWED) as pool:
+        yield from pool.imap_unordered(measured, rows)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -269,7 +269,7 @@ def test_classifiers_of_codes_learn_as_if_their_loss_had_no_weight(
         for each in network.parameters():
             each.requires_grad_(each.shape == torch.Size([10]))  # the classifiers, and what no code depends on
         train_decoupled(network, few, recipe, held, checkpoint=file)
-        arrays, _ = load_tensors(file, "decoupling-checkpoint", 3)
+        arrays, _ = load_tensors(file, "decoupling-checkpoint", 3, dict)
         found.append({name: value for name, value in arrays.items() if name.startswith("classifiers/")})
     assert found[0]
     for name, value in found[0].items():

@@ -409,7 +409,7 @@ def test_another_format_of_ours(tmp_path: FilePath) -> None:
 
 def test_another_schema(tmp_path: FilePath) -> None:
     netpaths.files.save_tensors(tmp_path / "p", "path", 99, {}, {})
-    with pytest.raises(BadFile, match="has path schema 99, this version reads schema 2; make it again"):
+    with pytest.raises(BadFile, match="has path schema 99, this version reads schema 3; make it again"):
         load_path(tmp_path / "p")
 
 

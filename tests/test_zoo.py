@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 
@@ -92,6 +93,18 @@ def test_weights_survive_saving(tmp_path: Path) -> None:
     x = torch.rand(1, 3, 32, 32)
     assert torch.equal(model(x), again(x))
     assert [file.name for file in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_other_weights_under_the_same_checksum_are_refused(tmp_path: Path) -> None:
+    file = save_weights(LeNet5(), tmp_path / "w.safetensors", {"epochs": 3})
+    whole = file.read_bytes()
+    for place in random.Random(0).sample(range(len(whole) // 2, len(whole)), 20):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(BadWeights, match="corrupt: its checksum does not match"):
+            load_model("lenet5", file)
+    file.write_bytes(whole.replace(b'\\"epochs\\": 3', b'\\"epochs\\": 4'))
+    with pytest.raises(BadWeights, match="corrupt"):
+        load_model("lenet5", file)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,19 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from netpaths.errors import BadFile, StorageFull
+
+Header = TypeVar("Header")
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+"""A number of things in a header."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -111,8 +117,10 @@ def save_tensors(
     return write_atomically(path, lambda temporary: save_file(arrays, str(temporary), metadata))
 
 
-def load_tensors(path: Path | str, kind: str, schema: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The tensors and header of a file written by `save_tensors`.
+def load_tensors(
+    path: Path | str, kind: str, schema: int, header: type[Header]
+) -> tuple[dict[str, np.ndarray], Header]:
+    """The tensors of a file written by `save_tensors`, and its header, which must be what the type ``header`` says.
 
     Raises BadFile when the file is missing, truncated, corrupt, of another format or of another schema version.
     """
@@ -129,7 +137,24 @@ def load_tensors(path: Path | str, kind: str, schema: int) -> tuple[dict[str, np
     text = metadata.get("header", "")
     if checksum(text, arrays) != metadata.get("checksum"):
         raise BadFile(f"{path} is corrupt: its checksum does not match its contents; make it again")
-    return arrays, json.loads(text)
+    return arrays, read_header(path, kind, text, header)
+
+
+def read_header(path: Path | str, kind: str, text: str, header: type[Header]) -> Header:
+    """The JSON ``text`` in a file as the type ``header``; raises BadFile naming the place that is otherwise."""
+    try:
+        return msgspec.json.decode(text.encode(), type=header)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise BadFile(f"{path} is not a whole {kind} file: {error or 'it is nested too deeply'}") from error
+
+
+def check_tensors(path: Path | str, tensors: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[str, int]]) -> None:
+    """Raise BadFile unless a file holds just the tensors ``wanted``, each of a type and with so many axes."""
+    found = {name: (tensor.dtype.str.lstrip("<>|="), tensor.ndim) for name, tensor in tensors.items()}
+    odd = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    if odd:
+        there, right = found.get(odd[0], "missing"), wanted.get(odd[0], "none")
+        raise BadFile(f"{path} is not whole: its {odd[0]!r} is {there}, expected {right}")
 
 
 def _check_format(path: Path, kind: str, schema: int, metadata: Mapping[str, str]) -> None:

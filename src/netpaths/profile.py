@@ -11,20 +11,49 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from netpaths.errors import BadOption, EmptyClass, ModelMismatch
-from netpaths.files import load_tensors, save_tensors
+from netpaths.errors import BadFile, BadOption, EmptyClass, ModelMismatch
+from netpaths.files import Count, load_tensors, save_tensors
 from netpaths.graph import Graph, PathMethod
 from netpaths.graph.streaming import batches_from
 from netpaths.labels import check_labels
 from netpaths.path import Elements, Path, Site, union
-from netpaths.path.storage import compress, decode_sites, decompress, encode_sites
+from netpaths.path.storage import (
+    Malformed,
+    SiteRow,
+    check_sites,
+    compress,
+    decode_sites,
+    decompress,
+    encode_sites,
+)
 
-SCHEMA = 2
+SCHEMA = 3
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+
+
+class ClassRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a header says of one class."""
+
+    label: Count
+    images: Count
+    sites: list[SiteRow]
+
+
+class ProfileHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a profile's file says."""
+
+    fingerprint: str
+    method: dict[str, Any]
+    classes: list[ClassRow]
+    layers: list[str]
+    counted: bool
+    seen: Count
+    source: str
 
 
 @dataclass
@@ -241,24 +270,38 @@ class Profile:
 
         fingerprint: refuse a profile of any other model with ModelMismatch.
         """
-        tensors, header = load_tensors(file, "profile", SCHEMA)
-        profile = cls(header["fingerprint"], header["method"], counted=header["counted"], seen=header["seen"])
-        profile.source = header["source"]
+        tensors, header = load_tensors(file, "profile", SCHEMA, ProfileHeader)
+        profile = cls(header.fingerprint, header.method, counted=header.counted, seen=header.seen)
+        profile.source = header.source
         if fingerprint is not None:
             profile._check_model(fingerprint)
-        for row in header["classes"]:
-            label = int(row["label"])
-            sites = decode_sites(tensors, row["sites"], f"{label}/")
-            profile.paths[label] = Path(
-                sites, label, label, profile.fingerprint, profile.method, tuple(header["layers"])
-            )
-            profile.images[label] = int(row["images"])
-            if profile.counted:
-                profile.counts[label] = {
-                    site: decompress(tensors[f"{label}/{site.node}.{site.kind}.counts"], np.dtype(np.int32))
-                    for site in sites
-                }
+        try:
+            profile._read(tensors, header)
+        except Malformed as error:
+            raise BadFile(f"{file} is not a whole profile file: {error}") from error
         return profile
+
+    def _read(self, tensors: Mapping[str, NDArray[Any]], header: ProfileHeader) -> None:
+        """Take the classes of a file; raises Malformed."""
+        sizes = {
+            f"{row.label}/{site.node}.{site.kind}.counts": 4 * site.size
+            for row in header.classes
+            for site in row.sites
+            if header.counted
+        }
+        if len({row.label for row in header.classes}) < len(header.classes):
+            raise Malformed("a class is there twice")
+        check_sites(tensors, {f"{row.label}/": row.sites for row in header.classes}, sizes)
+        for row in header.classes:
+            sites = decode_sites(tensors, row.sites, f"{row.label}/")
+            layers = tuple(header.layers)
+            self.paths[row.label] = Path(sites, row.label, row.label, self.fingerprint, self.method, layers)
+            self.images[row.label] = row.images
+            if self.counted:
+                self.counts[row.label] = {
+                    site: _counts(tensors, f"{row.label}/{site.node}.{site.kind}.counts", part.size, row.images)
+                    for site, part in sites.items()
+                }
 
     def equals(self, other: Profile) -> bool:
         """Whether both hold the same class paths, image numbers and counts."""
@@ -273,6 +316,14 @@ class Profile:
                 for site, counts in sites.items()
             )
         )
+
+
+def _counts(tensors: Mapping[str, NDArray[Any]], name: str, size: int, images: int) -> NDArray[np.int32]:
+    """How many of ``images`` select each of ``size`` elements, as a file says; raises Malformed."""
+    counts = decompress(tensors[name], np.dtype(np.int32), size, name)
+    if counts.size and (counts.min() < 0 or counts.max() > images):
+        raise Malformed(f"{name} goes from {counts.min()} to {counts.max()} for {images} images")
+    return counts
 
 
 def _count(counts: dict[Site, NDArray[np.int32]], paths: Iterable[Path]) -> None:

@@ -91,7 +91,7 @@ def test_saved_and_loaded_score_identically(fitted, tmp_path, make_features):
     assert header["threshold"] == fitted.threshold_
     assert set(header["versions"]) == {"netpaths", "torch", "numpy", "scikit-learn", "python"}
     again = save_detector(tmp_path / "again.safetensors", loaded, **ABOUT, extra={"note": "x"})
-    np.testing.assert_equal(load_tensors(again, "detector", 2), load_tensors(path, "detector", 2))
+    np.testing.assert_equal(load_tensors(again, "detector", 2, dict), load_tensors(path, "detector", 2, dict))
 
 
 def test_an_uncalibrated_detector_and_an_unseen_layer_survive_saving(unfitted, tmp_path, make_features):
@@ -122,7 +122,7 @@ def test_a_corrupt_file_is_refused(fitted, tmp_path):
 
 def test_an_incomplete_file_is_refused(fitted, tmp_path):
     path = save_detector(tmp_path / "d", fitted, **ABOUT)
-    arrays, header = load_tensors(path, "detector", 2)
+    arrays, header = load_tensors(path, "detector", 2, dict)
     save_tensors(path, "detector", 2, {"fill": arrays["fill"]}, header)
     with pytest.raises(BadFile, match="not a complete detector file: KeyError"):
         load_detector(path)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,11 +16,21 @@ from numpy.typing import NDArray
 from netpaths.attacks import ATTACKS, AttackResult
 from netpaths.cli.spelled import split_spelled
 from netpaths.errors import BadFile, BadOption, ModelMismatch
-from netpaths.files import load_tensors, save_tensors
+from netpaths.files import check_tensors, load_tensors, save_tensors
 
 KIND, SCHEMA = "adversarial", 1
 CLEAN = "clean"
 CLEAN_FILE = "clean.safetensors"
+
+
+class AttackedHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a file of attacked images says beside them."""
+
+    name: str
+    control: bool
+    sources: tuple[str, ...]
+    row: dict[str, Any]
+    fingerprint: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,21 +130,26 @@ def save(path: Path, attacked: Attacked) -> Path:
 
 def load(path: Path) -> Attacked:
     """The attacked images in ``path``; raises BadFile when it is missing, damaged or foreign."""
-    tensors, header = load_tensors(path, KIND, SCHEMA)
-    try:
-        return Attacked(
-            header["name"],
-            header["control"],
-            torch.from_numpy(tensors["images"]),
-            tuple(header["sources"]),
-            tensors["labels"],
-            tensors["predicted"],
-            tensors["success"],
-            header["row"],
-            header["fingerprint"],
-        )
-    except KeyError as error:
-        raise BadFile(f"{path} is not a complete file of attacked images: {error} is missing") from error
+    tensors, header = load_tensors(path, KIND, SCHEMA, AttackedHeader)
+    wanted = {"images": ("f4", 4), "labels": ("i8", 1), "predicted": ("i8", 1), "success": ("b1", 1)}
+    check_tensors(path, tensors, wanted)
+    counts = {len(header.sources), *(len(tensor) for tensor in tensors.values())}
+    if len(counts) > 1:
+        raise BadFile(f"{path} is not whole: it has {' or '.join(map(str, sorted(counts)))} images")
+    images = tensors["images"]
+    if images.size and not 0 <= images.min() <= images.max() <= 1:
+        raise BadFile(f"{path} holds pixels from {images.min()} to {images.max()}, expected 0 to 1")
+    return Attacked(
+        header.name,
+        header.control,
+        torch.from_numpy(images),
+        header.sources,
+        tensors["labels"],
+        tensors["predicted"],
+        tensors["success"],
+        header.row,
+        header.fingerprint,
+    )
 
 
 def _value(text: str) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
+import msgspec
 import typer
 
 from netpaths.cli import options
@@ -88,6 +89,14 @@ def image_files(places: list[Path]) -> list[Path]:
     return found
 
 
+class Compared(TypedDict):
+    """What a detector's file says of its images: their shape, the kind of sites compared and the classes' names."""
+
+    input_shape: tuple[int, int, int]
+    kind: str | None
+    classes: NotRequired[list[str]]
+
+
 class _Watch:
     """A fitted detector with the model, profile and method that it was made for."""
 
@@ -127,10 +136,12 @@ def _load(network: Any, name: str, detector: Path, profile: Path) -> _Watch:
 
     file = file_of(detector, "detector.safetensors")
     _, header = load_detector(file)
-    shape = header["extra"].get("input_shape")
-    if shape is None or "kind" not in header["extra"]:
-        raise BadFile(f"{file} does not say what images it takes; make it with netpaths calibrate")
-    graph = subject.make_graph(network, name, tuple(shape))
+    try:
+        shape = msgspec.convert(header["extra"], Compared)["input_shape"]
+    except msgspec.MsgspecError as error:
+        reason = f"{file} does not say what images it takes; make it with netpaths calibrate"
+        raise BadFile(f"{reason} ({error})") from error
+    graph = subject.make_graph(network, name, shape)
     fitted, header = load_detector(file, graph.fingerprint)
     if fitted.threshold_ is None:
         raise BadOption(f"{file} has no threshold; make it with netpaths calibrate")

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 from torch import nn
 
 from netpaths.decoupling.insertion import Decoupled, decouple
 from netpaths.decoupling.removal import keep_filters, kept_filters
 from netpaths.errors import BadOption, BadWeights
+from netpaths.files import Count
 from netpaths.runs import file_of
 from netpaths.zoo import Restricted, load_model, load_weights, read_header, save_weights
 
 SCHEMA = 2
 """How the header describes a network; tensors and layers have the names of graphs."""
+
+MOST_VALUES = 1 << 26
+"""Numbers of an image that a file may ask for."""
 
 WEIGHTS = "model.safetensors"
 """What a run folder calls the network's file."""
@@ -58,22 +64,54 @@ def load_decoupled(place: Path | str, model: nn.Module | None = None) -> Decoupl
     header = read_header(file)
     if "decoupled" not in header:
         raise BadOption(f"{file} holds no decoupled network; make one with netpaths decouple")
-    found = header["decoupled"]
-    if found.get("schema") != SCHEMA:
-        raise BadWeights(f"{file} holds a decoupled network of another version of netpaths; make it again")
-    plain = _plain(header) if model is None else model
-    network = decouple(plain, _example(plain, found["shape"]), found["layers"])
-    if "kept" in found:
-        network = _reduced(network, found["kept"], file)
+    described = _described(header, file)
+    found = described.decoupled
+    plain = _plain(described) if model is None else model
+    network = decouple(plain, _example(plain, found.shape), found.layers)
+    if found.kept is not None:
+        network = _reduced(network, found.kept, file)
     load_weights(network, file)
     return network
 
 
-def _plain(header: Mapping[str, Any]) -> nn.Module:
+class Inserted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a header says of the controllers."""
+
+    schema: int
+    layers: list[str]
+    shape: Annotated[list[Count], msgspec.Meta(min_length=1, max_length=4)]
+    normalize: Any
+    restricted: list[Count] | None = None
+    kept: dict[str, list[Count]] | None = None
+
+
+class Described(msgspec.Struct, frozen=True):
+    """What a header says of the network; it may say more."""
+
+    model: str
+    classes: Count
+    decoupled: Inserted
+
+
+def _described(header: Mapping[str, Any], file: Path) -> Described:
+    """The header checked; raises BadWeights."""
+    decoupled = header["decoupled"]
+    if isinstance(decoupled, dict) and decoupled.get("schema") != SCHEMA:
+        raise BadWeights(f"{file} holds a decoupled network of another version of netpaths; make it again")
+    try:
+        found = msgspec.convert(header, Described)
+    except msgspec.MsgspecError as error:
+        raise BadWeights(f"{file} does not say what network it holds: {error}") from error
+    if prod(found.decoupled.shape) > MOST_VALUES:
+        raise BadWeights(f"{file} is for images of shape {tuple(found.decoupled.shape)}, which is too large")
+    return found
+
+
+def _plain(header: Described) -> nn.Module:
     """The network that controllers were put into, with random weights."""
-    found = header["decoupled"]
-    plain = load_model(header["model"], None, _classes(header), found["normalize"])
-    return Restricted(plain, found["restricted"]) if "restricted" in found else plain
+    found = header.decoupled
+    plain = load_model(header.model, None, _classes(header), found.normalize)
+    return plain if found.restricted is None else Restricted(plain, found.restricted)
 
 
 def _reduced(network: Decoupled, kept: Mapping[str, list[int]], file: Path) -> Decoupled:
@@ -84,9 +122,9 @@ def _reduced(network: Decoupled, kept: Mapping[str, list[int]], file: Path) -> D
         raise BadWeights(f"{file} does not fit the model; {error}") from error
 
 
-def _classes(header: Mapping[str, Any]) -> int | None:
+def _classes(header: Described) -> int | None:
     """The number of outputs, which only a network by name can be made with."""
-    return None if ".py:" in header["model"] else int(header["classes"])
+    return None if ".py:" in header.model else header.classes
 
 
 def _example(model: nn.Module, shape: list[int]) -> torch.Tensor:

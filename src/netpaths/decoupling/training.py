@@ -13,6 +13,7 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -336,7 +337,7 @@ def _trained(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 
 def _restore(network: Decoupled, identity: Mapping[str, Any], state: State, checkpoint: Path) -> State:
-    arrays, header = load_tensors(checkpoint, KIND, SCHEMA)
+    arrays, header = load_tensors(checkpoint, KIND, SCHEMA, dict[str, Any])
     for name, wanted in identity.items():
         if header.get(name) != wanted:
             raise BadFile(f"{checkpoint} belongs to another training (other {name}); {_ADVICE.get(name, START_OVER)}")
@@ -348,9 +349,14 @@ def _restore(network: Decoupled, identity: Mapping[str, Any], state: State, chec
             if name.startswith(prefix)
         }
 
-    network.load_state_dict(under("network/"))
-    state.classifiers.load_state_dict(under("classifiers/"))
-    for place, momentum in under("momentum/").items():
-        weights = _trained(state.optimiser)[int(place)]
-        state.optimiser.state[weights]["momentum_buffer"] = momentum.to(weights)
-    return replace(state, history=list(header["history"]))
+    try:
+        history = msgspec.convert(header.get("history"), list[dict[str, float]])
+        network.load_state_dict(under("network/"))
+        state.classifiers.load_state_dict(under("classifiers/"))
+        for place, momentum in under("momentum/").items():
+            weights = _trained(state.optimiser)[int(place)]
+            state.optimiser.state[weights]["momentum_buffer"] = momentum.to(weights).reshape(weights.shape)
+    except (RuntimeError, ValueError, IndexError, msgspec.MsgspecError) as error:
+        reason = str(error).partition("\n")[0]
+        raise BadFile(f"{checkpoint} is not a whole checkpoint of this training: {reason}; {START_OVER}") from error
+    return replace(state, history=history)

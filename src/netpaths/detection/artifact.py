@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from netpaths.detection.base import Detector
@@ -15,10 +16,28 @@ from netpaths.detection.features import Floats, Names
 from netpaths.detection.reasons import CleanReference
 from netpaths.detection.registry import DETECTORS
 from netpaths.errors import BadFile, BadOption, ModelMismatch
-from netpaths.files import load_tensors, save_tensors
+from netpaths.files import Count, load_tensors, save_tensors
 
 KIND, SCHEMA = "detector", 2
 PACKAGES = ("netpaths", "torch", "numpy", "scikit-learn")
+
+
+class DetectorHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a detector's file says beside its numbers."""
+
+    detector: str
+    params: dict[str, Any]
+    names: tuple[tuple[str, Count], ...]
+    layers: list[str]
+    threshold: float | None
+    fpr: float | None
+    clean_mean: list[float | None]
+    clean_sd: list[float | None]
+    model_fingerprint: str
+    method: dict[str, Any]
+    profile_checksum: str
+    versions: dict[str, str]
+    extra: dict[str, Any]
 
 
 def save_detector(
@@ -66,21 +85,22 @@ def load_detector(path: Path | str, model_fingerprint: str | None = None) -> tup
     Raises ModelMismatch when ``model_fingerprint`` is given and the file was made for another model, and
     BadFile when the file is missing, corrupt, of another kind or holds an unknown detector.
     """
-    arrays, header = load_tensors(path, KIND, SCHEMA)
-    made_for = str(header.get("model_fingerprint"))
+    arrays, found = load_tensors(path, KIND, SCHEMA, DetectorHeader)
+    header, made_for = msgspec.structs.asdict(found), found.model_fingerprint
     if model_fingerprint is not None and made_for != model_fingerprint:
         raise ModelMismatch(
             f"{path} was made for model {made_for[:12]}, this model is {model_fingerprint[:12]}; "
             "use that model, or fit and calibrate a detector for this one"
         )
-    if header.get("detector") not in DETECTORS:
+    if found.detector not in DETECTORS:
         known = ", ".join(sorted(DETECTORS))
-        raise BadFile(f"{path} holds an unknown detector {header.get('detector')!r}; known: {known}")
+        raise BadFile(f"{path} holds an unknown detector {found.detector!r}; known: {known}")
+    if not len(found.names) == len(found.clean_mean) == len(found.clean_sd):
+        raise BadFile(f"{path} is not a complete detector file: its features and their means differ in number")
     try:
-        header["names"] = tuple((str(layer), int(rank)) for layer, rank in header["names"])
-        detector = DETECTORS[header["detector"]](**header["params"])
-        reference = _reference(header["names"], header["clean_mean"], header["clean_sd"])
-        return detector.restore(arrays, reference, header["threshold"], header["fpr"]), header
+        detector = DETECTORS[found.detector](**found.params)
+        reference = _reference(found.names, found.clean_mean, found.clean_sd)
+        return detector.restore(arrays, reference, found.threshold, found.fpr), header
     except (KeyError, TypeError, ValueError) as error:
         raise BadFile(f"{path} is not a complete detector file: {type(error).__name__} {error}") from error
 

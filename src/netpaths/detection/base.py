@@ -120,7 +120,15 @@ class Detector(ABC):
         threshold: float | None,
         fpr: float | None,
     ) -> Self:
-        """Become the fitted detector that gave ``arrays``; returns itself; KeyError for a missing array."""
+        """Become the fitted detector that gave ``arrays``; returns itself.
+
+        Raises KeyError for a missing array and ValueError for one that no fitted detector gives.
+        """
+        for name, array in arrays.items():
+            if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+                raise ValueError(f"its {name!r} holds something else than numbers")
+        if arrays["fill"].shape != (len(reference.names),):
+            raise ValueError(f"it is fitted to {arrays['fill'].shape} features and names {len(reference.names)}")
         self._restore(arrays)
         self.names_, self.reference_, self.threshold_, self.fpr_ = reference.names, reference, threshold, fpr
         return self

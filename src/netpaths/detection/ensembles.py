@@ -54,6 +54,20 @@ class Trees:
             offset=np.array([offset], dtype=np.float64),
         )
 
+    def check(self, columns: int) -> None:
+        """Raise ValueError unless every node leads to later nodes of the table, and reads one of ``columns``."""
+        nodes = len(self.left)
+        tables = (self.left, self.right, self.feature, self.threshold, self.value)
+        if any(table.shape != (nodes,) for table in tables) or self.offset.shape != (1,) or self.roots.ndim != 1:
+            raise ValueError("the tables of its trees differ in length")
+        here, leaf = np.arange(nodes), self.left == self.right
+        for table in (self.left, self.right):
+            if not (np.where(leaf, table == here, table > here) & (table < nodes)).all():
+                raise ValueError("a node of its trees leads back or nowhere")
+        for table, end in ((self.roots, nodes), (self.feature, columns)):
+            if table.size and not 0 <= table.min() <= table.max() < end:
+                raise ValueError("its trees begin or look outside of their tables")
+
     def sum(self, values: Floats) -> Floats:
         """The ensemble's output (n,) for ``values`` (n, d); compared in float32, as scikit-learn does."""
         rows = values.astype(np.float32)
@@ -90,6 +104,7 @@ class _Ensemble(Detector):
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self.fill_ = arrays["fill"]
         self.trees_ = Trees(**{field.name: arrays[field.name] for field in fields(Trees)})
+        self.trees_.check(len(self.fill_))
 
     @abstractmethod
     def _grow(self, values: Floats, truth: Ints) -> Trees:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from netpaths.errors import BadFile, BadInput, BadOption
-from netpaths.files import load_tensors, save_tensors, write_text
+from netpaths.files import Count, check_tensors, load_tensors, save_tensors, write_text
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -24,6 +25,15 @@ Names = tuple[tuple[str, int], ...]
 CLEAN = "clean"
 KIND, SCHEMA = "features", 2
 PER_ROW = ("values", "sources", "attacks", "predicted", "labels")
+
+
+class FeaturesHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a file of features says beside its numbers."""
+
+    names: tuple[tuple[str, Count], ...]
+    sources: list[str]
+    attacks: list[str]
+    controls: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +172,12 @@ class Features:
     @staticmethod
     def load(path: Path | str) -> Features:
         """Read a file written by `save`; raises BadFile when it is missing, corrupt or of another kind."""
-        tensors, header = load_tensors(path, KIND, SCHEMA)
+        tensors, header = load_tensors(path, KIND, SCHEMA, FeaturesHeader)
+        check_tensors(path, tensors, {"values": ("f8", 2), "predicted": ("i8", 1), "labels": ("i8", 1)})
         try:
-            names = tuple((layer, rank) for layer, rank in header.pop("names"))
-            state: dict[str, Any] = {**tensors, **header}
-            return Features(names=names, **state)
-        except (KeyError, TypeError, ValueError, BadInput) as error:
+            state: dict[str, Any] = {**tensors, **msgspec.structs.asdict(header)}
+            return Features(**state)
+        except (TypeError, ValueError, BadInput) as error:
             raise BadFile(f"{path} is not a netpaths features file: {error}") from error
 
     def to_csv(self, path: Path | str) -> Path:

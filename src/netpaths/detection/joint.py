@@ -73,6 +73,8 @@ class JointSimilarity(Detector):
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self.weights_, self.signs_, self.fill_ = arrays["weights"], arrays["signs"], arrays["fill"]
+        if not self.weights_.shape == self.signs_.shape == self.fill_.shape or arrays["intercept"].shape != (1,):
+            raise ValueError("its weights and signs differ in number")
         self.intercept_ = float(arrays["intercept"][0])
 
 

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from netpaths.errors import BadWeights
-from netpaths.files import plain, write_atomically
+from netpaths.files import checksum, plain, write_atomically
 from netpaths.zoo.normalize import Normalized
 
 SHOWN = 3  # how many names a complaint lists
@@ -22,7 +24,8 @@ SHOWN = 3  # how many names a complaint lists
 def load_weights(model: nn.Module, path: Path | str) -> nn.Module:
     """Load the safetensors state dict ``path`` into ``model``, in place and strictly; returns ``model``.
 
-    Raises BadWeights when the file is missing, is not safetensors, does not fit the model or holds NaN.
+    Raises BadWeights when the file is missing, is not safetensors, does not fit the model or holds NaN, or is not what
+    `save_weights` wrote; a file from elsewhere has no checksum and needs none.
     """
     path = Path(path)
     state = _read(path)
@@ -37,7 +40,7 @@ def read_header(path: Path | str) -> dict[str, Any]:
     try:
         with safe_open(str(path), framework="numpy") as stream:
             found = json.loads((stream.metadata() or {}).get("header", "{}"))
-    except (SafetensorError, OSError, ValueError, AttributeError):
+    except (SafetensorError, OSError, ValueError, AttributeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -51,7 +54,8 @@ def save_weights(model: nn.Module, path: Path | str, header: Mapping[str, Any] |
     _check_ending(path)
     source = model.model if isinstance(model, Normalized) else model
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in source.state_dict().items()}
-    metadata = {"format": "pt", "header": json.dumps(plain(header or {}), sort_keys=True)}
+    text = json.dumps(plain(header or {}), sort_keys=True)
+    metadata = {"format": "pt", "header": text, "checksum": checksum(text, _bytes(state))}
     return write_atomically(path, lambda temporary: save_file(state, str(temporary), metadata))
 
 
@@ -68,9 +72,22 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise BadWeights(f"there is no weights file {path}")
     try:
-        return load_file(str(path))
+        state = load_file(str(path))
+        with safe_open(str(path), framework="pt") as stream:
+            metadata = stream.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise BadWeights(f"{path} is truncated or not a safetensors file: {error}") from error
+    if "checksum" in metadata and metadata["checksum"] != checksum(metadata.get("header", ""), _bytes(state)):
+        raise BadWeights(f"{path} is corrupt: its checksum does not match its contents; make it again")
+    return state
+
+
+def _bytes(state: Mapping[str, Tensor]) -> dict[str, NDArray[np.uint8]]:
+    """The bytes of every tensor, by its name, type and shape."""
+    return {
+        f"{name}:{tensor.dtype}:{tuple(tensor.shape)}": tensor.reshape(-1).view(torch.uint8).numpy()
+        for name, tensor in state.items()
+    }
 
 
 def _check_fit(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
