@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from generate import refusals
+
 ROWS = Path(__file__).resolve().with_name("sweep.json")
 SECONDS = 300
 """Longest time for one model."""
@@ -44,7 +46,8 @@ def measured(row: Row) -> Row:
     try:
         return {**_named(row), **_outcome(row)}
     except Exception as error:
-        return {**_named(row), "state": "refused", "reason": f"{type(error).__name__}: {error}"}
+        said = refusals(str(error)) or str(error).partition("\n")[0]
+        return {**_named(row), "state": "refused", "reason": said}
     finally:
         signal.alarm(0)
 

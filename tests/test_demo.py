@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from netpaths import Graph, Profile, load_data, load_model
 from netpaths.cli import run
@@ -64,3 +65,11 @@ def test_the_result_is_also_json(folder: Path) -> None:
     result = json.loads(Path(str(folder) + ".json").read_text())
     assert result["report"] == str(folder / "report.html")
     assert {row["attack"] for row in result["evaluation"]} >= ATTACKS
+
+
+def test_check_uses_what_the_demo_made(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, _ = load_data("digits", "test")[[3]]
+    Image.fromarray((images[0, 0] * 255).round().byte().numpy()).save(tmp_path / "digit.png")
+    made = f"--weights {folder} --profile {folder} --detector {folder} --quiet"
+    assert run(f"check {tmp_path / 'digit.png'} --model lenet5 {made}".split()) == 0
+    assert "1 images flagged" in capsys.readouterr().out

@@ -169,6 +169,15 @@ def _check_format(path: Path, kind: str, schema: int, metadata: Mapping[str, str
         )
 
 
+def stored_checksum(path: Path | str) -> str:
+    """The checksum that a file written by `save_tensors` states, "" where it states none; raises BadFile."""
+    try:
+        with safe_open(str(path), framework="numpy") as stream:
+            return str((stream.metadata() or {}).get("checksum", ""))
+    except (SafetensorError, OSError) as error:
+        raise BadFile(f"{path} is truncated or not a safetensors file: {error}") from error
+
+
 def checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
     """Hexadecimal SHA-256 over a text and over names, types, shapes and values of arrays, in the order of names."""
     digest = hashlib.sha256(header.encode())

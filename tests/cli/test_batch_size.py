@@ -12,8 +12,8 @@ import torch
 from netpaths import EffectivePath, Graph
 from netpaths.cli import subject
 from netpaths.cli.app import commands
-from netpaths.cli.features import checksum
 from netpaths.errors import BadOption
+from netpaths.files import stored_checksum
 from netpaths.graph import Trace
 
 from .conftest import Call
@@ -70,7 +70,7 @@ def test_the_chosen_size_is_told(inside: Path, call: Call, batches: list[int], t
 def test_auto_makes_the_same_profile(inside: Path, call: Call, batches: list[int], tmp_path: Path) -> None:
     for option in ("auto", "20"):
         call(f"{COMMANDS['profile']} --batch-size {option}".format(out=tmp_path / option))
-    first, second = (checksum(tmp_path / option / "profile.safetensors") for option in ("auto", "20"))
+    first, second = (stored_checksum(tmp_path / option / "profile.safetensors") for option in ("auto", "20"))
     assert first == second
 
 

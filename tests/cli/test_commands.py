@@ -12,8 +12,8 @@ import pytest
 
 from netpaths import Profile, class_matrix, cli, load_path
 from netpaths.cli import attack, bench, calibrate, check, compare, evaluate, profile, trace, train
-from netpaths.cli.features import checksum
 from netpaths.detection import DETECTORS, Features, load_detector
+from netpaths.files import stored_checksum
 
 from .conftest import Call, tiny
 
@@ -194,14 +194,14 @@ def test_evaluate_reports_every_detector_attack_and_seed(inside: Path, call: Cal
 def test_the_same_run_may_be_repeated_and_another_needs_force(inside: Path, call: Call, tmp_path: Path) -> None:
     command = f"profile {MODEL} --data digits --limit 20 --out {tmp_path / 'run'} --allow-empty"
     assert call(command).code == 0
-    first = checksum(tmp_path / "run" / "profile.safetensors")
+    first = stored_checksum(tmp_path / "run" / "profile.safetensors")
     assert call(f"{command} --quiet").code == 0
-    assert checksum(tmp_path / "run" / "profile.safetensors") == first
+    assert stored_checksum(tmp_path / "run" / "profile.safetensors") == first
     outcome = call(f"{command} --theta 0.9")
     assert outcome.code == 2
     assert "holds another run (theta was 0.5, now 0.9)" in outcome.err
     assert call(f"{command} --theta 0.9 --force").code == 0
-    assert checksum(tmp_path / "run" / "profile.safetensors") != first
+    assert stored_checksum(tmp_path / "run" / "profile.safetensors") != first
 
 
 def test_batch_size_does_not_change_a_profile(inside: Path, call: Call, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from netpaths import EffectivePath, Graph, Profile, attacks
-from netpaths.cli.features import checksum
+from netpaths.files import stored_checksum
 
 from .conftest import Call, stopped
 
@@ -64,7 +64,7 @@ def _assert_same(first: Path, second: Path) -> None:
     made, whole = (Profile.load(folder / "profile.safetensors") for folder in (first, second))
     assert made.equals(whole)
     assert made.seen == whole.seen == LIMIT
-    assert checksum(first / "profile.safetensors") == checksum(second / "profile.safetensors")
+    assert stored_checksum(first / "profile.safetensors") == stored_checksum(second / "profile.safetensors")
     for name in ("density.csv", "growth.csv"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 

@@ -137,13 +137,13 @@ def _fit(detector: Detector, splits: dict[str, Features], fpr: float) -> Detecto
 
 
 def _save(detector: Detector, file: Path, material: Any, kind: str | None) -> None:
-    from netpaths.cli.features import checksum
     from netpaths.detection import save_detector
+    from netpaths.files import stored_checksum
 
     classes = material.parts[0].row.get("classes", [])
     extra = {"kind": kind, "input_shape": material.graph.input_shape, "classes": classes}
     layers = list(dict.fromkeys(layer for layer, _ in detector.names_))
-    digest = checksum(material.profile_file)
+    digest = stored_checksum(material.profile_file)
     save_detector(file, detector, material.graph.fingerprint, layers, material.method.describe(), digest, extra)
 
 

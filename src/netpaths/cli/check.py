@@ -129,9 +129,9 @@ class _Watch:
 def _load(network: Any, name: str, detector: Path, profile: Path) -> _Watch:
     """Everything that check needs, each checked against the model; raises ModelMismatch, BadFile and BadOption."""
     from netpaths.cli import subject
-    from netpaths.cli.features import checksum
     from netpaths.detection import load_detector
     from netpaths.errors import BadFile, BadOption, ModelMismatch
+    from netpaths.files import stored_checksum
     from netpaths.runs import file_of
 
     file = file_of(detector, "detector.safetensors")
@@ -146,7 +146,7 @@ def _load(network: Any, name: str, detector: Path, profile: Path) -> _Watch:
     if fitted.threshold_ is None:
         raise BadOption(f"{file} has no threshold; make it with netpaths calibrate")
     place, made, method = subject.load_profile(profile, graph)
-    if checksum(place) != header["profile_checksum"]:
+    if stored_checksum(place) != header["profile_checksum"]:
         raise ModelMismatch(f"{file} was made for another profile than {place}; calibrate a detector for this one")
     return _Watch(graph, fitted, header, made, method)
 

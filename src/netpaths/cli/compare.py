@@ -69,8 +69,8 @@ def compare(
     Class paths are unions of many images' paths. Where nearly everything is on every union, --usual leaves out what
     only a few images select.
     """
-    from netpaths.cli.features import checksum
     from netpaths.cli.subject import check_kind
+    from netpaths.files import stored_checksum
     from netpaths.profile import Profile
     from netpaths.runs import file_of
 
@@ -82,7 +82,7 @@ def compare(
     class_paths = [each.paths if usual is None else each.usual(usual) for each in profiles]
     matrix = similarity_matrix(class_paths[0], class_paths[-1], kind, other is None)
     pairs = summary(matrix, list(profiles[0]), list(profiles[-1]), other is None)
-    with session.maybe_run(FILES, {"profiles": [checksum(file) for file in files]}) as run:
+    with session.maybe_run(FILES, {"profiles": [stored_checksum(file) for file in files]}) as run:
         if run is not None:
             _write(run, matrix, profiles, other is None)
     title = "Jaccard similarity of class paths" + ("" if usual is None else f", what {usual:.0%} of the images select")

@@ -130,9 +130,10 @@ def _source(
 ) -> tuple[dict[str, Any], Callable[[], Features]]:
     """Digests of what features come from, and how to get them: from a file, or a model, profile and attacked images."""
     from netpaths.cli import subject
-    from netpaths.cli.features import checksum, features_of, load_material
+    from netpaths.cli.features import features_of, load_material
     from netpaths.detection import Features
     from netpaths.errors import BadOption
+    from netpaths.files import stored_checksum
     from netpaths.runs import file_of
 
     if file is not None:
@@ -140,7 +141,7 @@ def _source(
             raise BadOption("--features holds everything; leave out --model, --profile, --attacks, --kind and --layers")
         place = file_of(file, "features.safetensors")
         loaded = Features.load(place)
-        return {"features": checksum(place)}, lambda: loaded
+        return {"features": stored_checksum(place)}, lambda: loaded
     if network is None or name is None or profile is None or attacks is None:
         raise BadOption("give --features, or all of --model, --profile and --attacks")
     material = load_material(network, name, attacks, profile)

@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from netpaths.cli import attacked
@@ -15,6 +14,7 @@ from netpaths.cli.subject import batch_for, load_profile, make_graph
 from netpaths.detection import Features
 from netpaths.detection.extraction import extract_features
 from netpaths.errors import BadFile, BadOption
+from netpaths.files import stored_checksum
 from netpaths.graph import Graph, PathMethod
 from netpaths.profile import Profile
 from netpaths.runs import CONFIG, progress
@@ -37,7 +37,11 @@ class Material:
         for part in self.parts:
             images.update(part.name.encode())
             images.update(part.images.numpy().tobytes())
-        return {"model": self.graph.fingerprint, "profile": checksum(self.profile_file), "attacks": images.hexdigest()}
+        return {
+            "model": self.graph.fingerprint,
+            "profile": stored_checksum(self.profile_file),
+            "attacks": images.hexdigest(),
+        }
 
 
 def load_material(model: nn.Module, name: str, attacks: Path, profile: Path) -> Material:
@@ -105,9 +109,3 @@ def _batch(
         layers,
         len(images),
     )
-
-
-def checksum(file: Path) -> str:
-    """The SHA-256 of a netpaths file's header and tensors, as the file itself states it."""
-    with safe_open(str(file), framework="numpy") as stream:
-        return str((stream.metadata() or {}).get("checksum"))

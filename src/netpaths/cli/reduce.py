@@ -91,8 +91,8 @@ def reduce(
     folder.
     """
     from netpaths.cli import subject
-    from netpaths.cli.features import checksum
     from netpaths.decoupling.removal import remove_unused
+    from netpaths.files import stored_checksum
     from netpaths.path import union
     from netpaths.runs import file_of
 
@@ -103,7 +103,7 @@ def reduce(
     images = None if data is None else subject.load_images(data, "test", network, model, size, channels, None, seed)
     labels = chosen_classes(classes, known, [] if images is None else images.classes)
     images = None if images is None else _of_classes(images, labels, network.input_shape, limit, seed)
-    inputs = {"model": graph.fingerprint, "profile": checksum(file), "data": images and images.digest}
+    inputs = {"model": graph.fingerprint, "profile": stored_checksum(file), "data": images and images.digest}
     with session.open_run(FILES, inputs) as run:
         reduced = remove_unused(network, union([known[label] for label in labels]))
         layers = _layers(network, reduced)

@@ -18,7 +18,7 @@ from netpaths import __version__
 from netpaths.data import Images
 from netpaths.detection import library_versions, save_detector
 from netpaths.errors import BadFile, BadOption, ModelMismatch
-from netpaths.files import write_json
+from netpaths.files import stored_checksum, write_json
 from netpaths.methods import EffectivePath
 from netpaths.path import Path
 from netpaths.profile import Profile
@@ -92,7 +92,7 @@ def run(
     curves = experiment.ablate(subject, plan, clean, progress) if plan.ablated else []
     clock.lap("ablation")
     first = judged[plan.seeds[0]]
-    _save(subject, plan, profile, rows, first, folder)
+    _save(subject, plan, rows, first, folder)
     findings = Findings(
         title=title,
         command=command,
@@ -265,7 +265,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _save(subject: Subject, plan: Plan, profile: Profile, rows: Rows, judged: Judged, folder: FilePath) -> None:
+def _save(subject: Subject, plan: Plan, rows: Rows, judged: Judged, folder: FilePath) -> None:
     detector = judged.detectors[MAIN]
     calibration = rows.main.take(judged.rows["calibration"])
     detector.calibrate(calibration.take(calibration.is_counted), plan.alpha)
@@ -275,7 +275,8 @@ def _save(subject: Subject, plan: Plan, profile: Profile, rows: Rows, judged: Ju
         subject.graph.fingerprint,
         plan.layers or subject.graph.layers,
         plan.method.describe(),
-        profile.source,
+        stored_checksum(folder / "profile.safetensors"),
+        {"kind": plan.kinds[0], "input_shape": subject.graph.input_shape, "classes": list(subject.test.classes)},
     )
     for kind, features in rows.features.items():
         features.save(folder / f"features-{kind}.safetensors")
