@@ -225,7 +225,7 @@ def test_nan_pixels_of_attacked_images(fails: Fails, tmp_path: Path) -> None:
     clean.images[3, 0, 5, 5] = float("inf")
     attacked.save(folder / "clean.safetensors", clean)
     command = f"calibrate {MODEL} --profile runs/profile --attacks {folder} --fpr 0.2 --out OUT"
-    fails(command, "image 3 of the batch holds NaN or infinite pixels")
+    fails(command, "expected 0 to 1")
 
 
 def test_labels_beyond_the_models_outputs(fails: Fails, tmp_path: Path) -> None:
