@@ -60,6 +60,8 @@ class Trees:
         tables = (self.left, self.right, self.feature, self.threshold, self.value)
         if any(table.shape != (nodes,) for table in tables) or self.offset.shape != (1,) or self.roots.ndim != 1:
             raise ValueError("the tables of its trees differ in length")
+        if any(table.dtype.kind != "i" for table in (self.roots, self.left, self.right, self.feature)):
+            raise ValueError("the tables of its trees do not hold whole numbers")
         here, leaf = np.arange(nodes), self.left == self.right
         for table in (self.left, self.right):
             if not (np.where(leaf, table == here, table > here) & (table < nodes)).all():
