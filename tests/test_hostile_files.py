@@ -26,7 +26,7 @@ from netpaths.cli.attacked import save as save_attacked
 from netpaths.detection import AdaBoost, Features, JointSimilarity, RandomForest
 from netpaths.detection.artifact import load_detector, save_detector
 from netpaths.errors import BadFile, NetpathsError
-from netpaths.files import load_tensors, read_header, save_tensors
+from netpaths.files import load_tensors, save_tensors, typed_header
 from netpaths.path import union
 from netpaths.path.storage import PathHeader, compress
 
@@ -253,4 +253,4 @@ DEEP = ('{"sites": ' + "[" * 100_000, "[" * 100_000 + "]" * 100_000)
 @pytest.mark.parametrize("text", [*DEEP, "{", "\udc80", "null"], ids=["nested", "closed", "cut", "no text", "null"])
 def test_a_header_that_is_no_header_is_refused(text: str) -> None:
     with pytest.raises(BadFile, match=r"file\.safetensors is not a whole path file"):
-        read_header("file.safetensors", "path", text, PathHeader)
+        typed_header("file.safetensors", "path", text, PathHeader)

@@ -137,10 +137,10 @@ def load_tensors(
     text = metadata.get("header", "")
     if checksum(text, arrays) != metadata.get("checksum"):
         raise BadFile(f"{path} is corrupt: its checksum does not match its contents; make it again")
-    return arrays, read_header(path, kind, text, header)
+    return arrays, typed_header(path, kind, text, header)
 
 
-def read_header(path: Path | str, kind: str, text: str, header: type[Header]) -> Header:
+def typed_header(path: Path | str, kind: str, text: str, header: type[Header]) -> Header:
     """The JSON ``text`` in a file as the type ``header``; raises BadFile naming the place that is otherwise."""
     try:
         return msgspec.json.decode(text.encode(), type=header)

@@ -187,7 +187,6 @@ def _images(name: str, network: nn.Module, data: str, split: str, limit: int | N
 
 def _labelled(name: str, network: nn.Module, graph: Graph, data: str, limit: int | None, seed: int) -> Images:
     """Training images whose labels the network knows."""
-
     images = _images(name, network, data, "train", limit, seed)
     images.check_labels(graph.classes)
     return images

@@ -47,6 +47,10 @@ class SiteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     members: Count
     valued: bool
 
+    def tensor(self, prefix: str) -> str:
+        """The name of the tensor that keeps its members."""
+        return f"{prefix}{self.node}.{self.kind}"
+
     @property
     def size(self) -> int:
         """The number of elements of the dense tensor."""
@@ -150,7 +154,7 @@ def check_sites(
     wanted = dict(others)
     for prefix, rows in sites.items():
         for row in rows:
-            name = f"{prefix}{row.node}.{row.kind}"
+            name = row.tensor(prefix)
             if name in wanted:
                 raise Malformed(f"{name} is there twice")
             wanted |= {name: row.data_bytes} | ({f"{name}.values": 4 * row.members} if row.valued else {})
@@ -173,7 +177,7 @@ def decode_sites(
     tensors: Mapping[str, NDArray[np.generic]], rows: Sequence[SiteRow], prefix: str
 ) -> dict[Site, Elements]:
     """The mapping of sites that `encode_sites` wrote under ``prefix``; raises Malformed for what it never writes."""
-    return {Site(row.node, row.kind): _decoded(tensors, row, f"{prefix}{row.node}.{row.kind}") for row in rows}
+    return {Site(row.node, row.kind): _decoded(tensors, row, row.tensor(prefix)) for row in rows}
 
 
 def _decoded(tensors: Mapping[str, NDArray[np.generic]], row: SiteRow, name: str) -> Elements:
